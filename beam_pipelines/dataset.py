@@ -1,0 +1,99 @@
+"""The data set directory: names of files and features, and how to read them. Imports neither Beam nor TensorFlow.
+
+labels.txt                               one label a line; the line number, from 0, is the class id
+transform_fn/, transformed_metadata/     the TensorFlow Transform graph: label -> class id
+train-00000-of-00006.tfrecord …          examples, uncompressed; some shards may be empty
+rejected.jsonl                           one line a rejected row, sorted
+dataset_info.json, report.html           what was asked for and what came of it
+COMPLETED                                written last
+.plan/                                   what was decided before the first fetch, and the account of every shard
+"""
+
+import dataclasses
+import enum
+import re
+from typing import Any
+
+TRAIN = "train"
+VALIDATION = "validation"
+SPLITS = (TRAIN, VALIDATION)
+
+LABELS_FILE = "labels.txt"
+TRANSFORM_DIRECTORIES = ("transform_fn", "transformed_metadata")
+REJECTED_FILE = "rejected.jsonl"
+INFO_FILE = "dataset_info.json"
+REPORT_FILE = "report.html"
+COMPLETED_FILE = "COMPLETED"
+
+# The name of the label column on both sides of the TensorFlow Transform graph: string in, int64 class id out.
+LABEL_COLUMN = "label"
+
+
+class Feature(enum.StrEnum):
+    """Features of an image example, named as TF-Slim's readers expect, and the picture's identity."""
+
+    ENCODED = "image/encoded"
+    FORMAT = "image/format"
+    HEIGHT = "image/height"
+    WIDTH = "image/width"
+    LABEL = "image/class/label"
+    TEXT = "image/class/text"
+    KEY = "image/key"
+    URI = "image/uri"
+    SHA256 = "image/sha256"
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Shard:
+    """One file of examples: `train-00003-of-00032`."""
+
+    split: str
+    index: int
+    count: int
+
+    @property
+    def name(self) -> str:
+        """The name without an ending."""
+        return f"{self.split}-{self.index:05d}-of-{self.count:05d}"
+
+    @property
+    def file_name(self) -> str:
+        """The name of its file in the data set directory."""
+        return f"{self.name}.tfrecord"
+
+    @classmethod
+    def parse(cls, name: str) -> "Shard":
+        """Returns the shard of that name, with or without the ending; raises ValueError for any other name."""
+        match = re.fullmatch(r"(train|validation)-(\d{5})-of-(\d{5})(\.tfrecord)?", name)
+        if not match:
+            raise ValueError(f"not the name of a shard: {name!r}")
+        return cls(match[1], int(match[2]), int(match[3]))
+
+
+def shards_of(counts: dict[str, int]) -> list[Shard]:
+    """Returns every shard of a data set that has `counts[split]` of them in each split."""
+    return [Shard(split, index, counts[split]) for split in SPLITS for index in range(counts.get(split, 0))]
+
+
+def feature_spec(*, multi_label: bool = False) -> dict[str, Any]:
+    """Returns the `tf.io.parse_example` specification of the image examples (imports TensorFlow).
+
+    Labels are int64 [batch], or a sparse int64 [batch, labels] if `multi_label`; everything else is [batch].
+    """
+    import tensorflow as tf
+
+    def one(dtype: tf.DType) -> tf.io.FixedLenFeature:
+        return tf.io.FixedLenFeature([], dtype)
+
+    several = tf.io.VarLenFeature
+    return {
+        Feature.ENCODED.value: one(tf.string),
+        Feature.FORMAT.value: one(tf.string),
+        Feature.HEIGHT.value: one(tf.int64),
+        Feature.WIDTH.value: one(tf.int64),
+        Feature.LABEL.value: several(tf.int64) if multi_label else one(tf.int64),
+        Feature.TEXT.value: several(tf.string) if multi_label else one(tf.string),
+        Feature.KEY.value: one(tf.string),
+        Feature.URI.value: one(tf.string),
+        Feature.SHA256.value: one(tf.string),
+    }

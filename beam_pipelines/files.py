@@ -1,0 +1,196 @@
+"""Whole-or-nothing files on any of Beam's file systems, and on the local disk by rename.
+
+A file appears under its final name with all its bytes or not at all: on the local disk it is written beside its place
+and renamed; an object store shows an object only once its upload has ended, and it starts when all bytes are there.
+"""
+
+import contextlib
+import heapq
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO, cast
+
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+_UNFINISHED = ".unfinished-"
+_LINES_IN_MEMORY = 100_000
+
+
+def is_remote(path: str) -> bool:
+    """Tells whether `path` is on a file system other than this machine's."""
+    return "://" in path
+
+
+def join(directory: str, *names: str) -> str:
+    """Joins path components with the separator of the directory's file system."""
+    return cast(str, FileSystems.join(directory, *names)) if names else directory
+
+
+def exists(path: str) -> bool:
+    """Tells whether a file (or, on the local disk, a directory) is there."""
+    return cast(bool, FileSystems.exists(path)) if is_remote(path) else os.path.exists(path)
+
+
+def size(path: str) -> int:
+    """Returns a file's size in bytes; raises FileNotFoundError if there is none."""
+    if not is_remote(path):
+        return os.stat(path).st_size
+    found = FileSystems.match([path])[0].metadata_list
+    if not found:
+        raise FileNotFoundError(path)
+    return int(found[0].size_in_bytes)
+
+
+def list_files(directory: str) -> list[str]:
+    """Returns the paths, relative to `directory`, of all files below it, sorted; empty if it is not there."""
+    root = directory.rstrip("/")
+    if not is_remote(root):
+        found = [os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names]
+        return sorted(os.path.relpath(path, root) for path in found)
+    try:
+        matched = FileSystems.match([f"{root}/**"])[0].metadata_list
+    except BeamIOError:
+        return []
+    return sorted(metadata.path.removeprefix(f"{root}/") for metadata in matched)
+
+
+@contextlib.contextmanager
+def open_to_read(path: str, *, decompress: bool = False) -> Iterator[BinaryIO]:
+    """Opens a file to read its bytes; raises FileNotFoundError if there is none."""
+    compression = CompressionTypes.AUTO if decompress else CompressionTypes.UNCOMPRESSED
+    if not is_remote(path) and not os.path.exists(path):
+        raise FileNotFoundError(path)
+    try:
+        file = FileSystems.open(path, compression_type=compression)
+    except BeamIOError as error:
+        raise FileNotFoundError(path) from error
+    with file:
+        yield cast(BinaryIO, file)
+
+
+def read_bytes(path: str) -> bytes:
+    """Returns a file's bytes; raises FileNotFoundError if there is none."""
+    with open_to_read(path) as file:
+        return file.read()
+
+
+def read_json(path: str) -> Any:
+    """Returns what a JSON file holds; raises FileNotFoundError if there is none."""
+    return json.loads(read_bytes(path))
+
+
+def read_lines(path: str) -> Iterator[str]:
+    """Yields a text file's lines without their ends."""
+    with open_to_read(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="\n") as lines:
+        for line in lines:
+            yield line.removesuffix("\n")
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Writes a file whole or not at all."""
+    with open_to_write(path) as file:
+        file.write(content)
+
+
+def write_json(path: str, value: Any) -> None:
+    """Writes `value` as JSON, in its own order."""
+    write_bytes(path, (json.dumps(value, indent=1) + "\n").encode())
+
+
+def write_lines(path: str, lines: Iterable[str]) -> None:
+    """Writes a text file whole or not at all, one line an element."""
+    with open_to_write(path) as file:
+        for line in lines:
+            file.write(f"{line}\n".encode())
+
+
+@contextlib.contextmanager
+def open_to_write(path: str) -> Iterator[BinaryIO]:
+    """Opens a file that appears at `path` when the block ends, and never if the block raises."""
+    with staged(path) as local_path, open(local_path, "wb") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def staged(path: str) -> Iterator[str]:
+    """Gives a local path to write to; when the block ends, what was written there appears at `path`, whole."""
+    remote = is_remote(path)
+    folder = tempfile.gettempdir() if remote else os.path.dirname(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    local_path = os.path.join(folder, f"{_UNFINISHED}{os.getpid()}-{os.urandom(4).hex()}")
+    try:
+        yield local_path
+        if remote:
+            _upload(local_path, path)
+        else:
+            os.replace(local_path, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(local_path)
+
+
+def remove_tree(directory: str) -> None:
+    """Deletes a directory and all below it, if it is there."""
+    if not is_remote(directory):
+        shutil.rmtree(directory, ignore_errors=True)
+        return
+    paths = [join(directory, name) for name in list_files(directory)]
+    if paths:
+        FileSystems.delete(paths)
+
+
+def remove(path: str) -> None:
+    """Deletes a file, if it is there."""
+    if exists(path):
+        FileSystems.delete([path])
+
+
+def remove_unfinished(directory: str) -> None:
+    """Deletes what killed processes left half written directly in a local `directory`."""
+    if is_remote(directory) or not os.path.isdir(directory):
+        return
+    for name in os.listdir(directory):
+        if name.startswith(_UNFINISHED):
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(os.path.join(directory, name))
+
+
+def copy_tree(local_directory: str, directory: str) -> None:
+    """Copies the files below a local directory to any file system, each whole or not at all."""
+    for name in list_files(local_directory):
+        with open(os.path.join(local_directory, name), "rb") as source, open_to_write(join(directory, name)) as file:
+            shutil.copyfileobj(source, file)
+
+
+def sorted_lines(lines: Iterable[str]) -> Iterator[str]:
+    """Yields `lines` (without line ends in them) sorted; beyond 100,000 of them they are sorted on disk."""
+    with contextlib.ExitStack() as stack:
+        runs: list[Iterable[str]] = []
+        run: list[str] = []
+        for line in lines:
+            run.append(line)
+            if len(run) == _LINES_IN_MEMORY:
+                runs.append(_spill(sorted(run), stack))
+                run = []
+        yield from heapq.merge(*runs, sorted(run))
+
+
+def _spill(lines: list[str], stack: contextlib.ExitStack) -> Iterator[str]:
+    file = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n")  # noqa: SIM115  (the stack closes it)
+    stack.enter_context(file)
+    file.writelines(f"{line}\n" for line in lines)
+    file.seek(0)
+    return (line.removesuffix("\n") for line in file)
+
+
+def _upload(local_path: str, path: str) -> None:
+    with (
+        open(local_path, "rb") as source,
+        FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as target,
+    ):
+        shutil.copyfileobj(source, target)

@@ -1,0 +1,50 @@
+"""Turns a collection's metadata into sharded TFRecords: `python -m beam_pipelines.ingest --help`.
+
+Three phases, each of which finds what an earlier run has left and does only the rest:
+
+    plan      rows, classes, split and shards from metadata alone, kept in `.plan/`
+    shards    fetch, check, shrink and write, one fused step a shard
+    publish   every row accounted for, `dataset_info.json`, `report.html`, and `COMPLETED` last
+
+The plan is made in a process of its own: TensorFlow, which it needs, holds most of a gigabyte while it is loaded. Until
+that process has ended this one does not even import Beam.
+"""
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Sequence
+
+from beam_pipelines.commands import run_command
+from beam_pipelines.options import parse_arguments
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; returns its exit code: 0 done, 1 failed, 2 wrong options, 130 interrupted."""
+    return run_command(lambda: _ingest(list(arguments)))
+
+
+def _ingest(arguments: list[str]) -> int:
+    dataset, run, beam_arguments = parse_arguments(arguments)
+    planning = multiprocessing.get_context("spawn").Process(target=_plan, args=(arguments,), name="plan")
+    planning.start()
+    planning.join()
+    if planning.exitcode:
+        return abs(planning.exitcode)
+    from beam_pipelines.phases import write_phase
+
+    print(write_phase(dataset, run, beam_arguments))  # noqa: T201
+    return 0
+
+
+def _plan(arguments: list[str]) -> None:
+    from beam_pipelines.orphans import end_with_parent
+    from beam_pipelines.phases import plan_phase
+
+    end_with_parent()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.exit(run_command(lambda: plan_phase(*parse_arguments(arguments))))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

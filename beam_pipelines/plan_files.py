@@ -1,0 +1,165 @@
+"""Where the plan of a data set and the accounts of its shards lie (`.plan/`), and the records in them."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from beam_pipelines import files
+from beam_pipelines.artwork import Artwork
+from beam_pipelines.dataset import Shard, shards_of
+from beam_pipelines.rejects import Dropped, Reason
+
+PLAN_DIRECTORY = ".plan"
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanFiles:
+    """The paths below `.plan/` of the data set in `directory`."""
+
+    directory: str
+
+    def path(self, *names: str) -> str:
+        """Returns a path below `.plan/`."""
+        return files.join(self.directory, PLAN_DIRECTORY, *names)
+
+    @property
+    def summary(self) -> str:
+        """What was asked for and decided; written last, so that its presence says that the plan is whole."""
+        return self.path("plan.json")
+
+    @property
+    def rejected(self) -> str:
+        """The rows rejected before any fetch, sorted, as in `rejected.jsonl`."""
+        return self.path("rejected.jsonl")
+
+    @property
+    def progress(self) -> str:
+        """The directory in which running workers say how far they are."""
+        return self.path("progress")
+
+    @property
+    def counted(self) -> str:
+        """What was counted in the finished shards."""
+        return self.path("counted.json")
+
+    def rows(self, shard: Shard) -> str:
+        """The rows planned for a shard, one JSON object a line, in the order of its examples."""
+        return self.path("rows", f"{shard.name}.jsonl")
+
+    def account(self, shard: Shard) -> str:
+        """What became of each row planned for a shard."""
+        return self.path("accounts", f"{shard.name}.json")
+
+    def shard(self, shard: Shard) -> str:
+        """The shard itself, in the data set directory."""
+        return files.join(self.directory, shard.file_name)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlannedPicture:
+    """A picture that belongs in a shard: where it is, and its classes."""
+
+    artwork: Artwork
+    class_ids: tuple[int, ...]
+
+    def to_line(self) -> str:
+        """Returns it as a line of JSON."""
+        work = self.artwork
+        value = {
+            "key": work.key,
+            "group": work.group,
+            "uri": work.image_uri,
+            "labels": work.labels,
+            "class_ids": self.class_ids,
+            "attributes": dict(work.attributes),
+        }
+        return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+
+    @classmethod
+    def from_line(cls, line: str) -> "PlannedPicture":
+        """Reads what `to_line` wrote."""
+        value = json.loads(line)
+        artwork = Artwork(
+            key=value["key"],
+            group=value["group"],
+            image_uri=value["uri"],
+            labels=tuple(value["labels"]),
+            attributes=value["attributes"],
+        )
+        return cls(artwork=artwork, class_ids=tuple(value["class_ids"]))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DroppedPicture:
+    """A planned picture that is not in its shard; with the hash of its bytes if they were fetched and usable."""
+
+    dropped: Dropped
+    sha256: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Account:
+    """What became of each row planned for a shard, and the shard file that this is true of.
+
+    Attributes:
+        size: bytes in the shard file.
+        sha256: of the shard file, hex.
+        written: key and hash (of the bytes as fetched, hex) of each example, in order.
+        dropped: the other rows, in order.
+    """
+
+    size: int
+    sha256: str
+    written: tuple[tuple[str, str], ...]
+    dropped: tuple[DroppedPicture, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns it as JSON values."""
+        dropped = [
+            [picture.dropped.key, picture.dropped.uri, picture.dropped.reason, picture.dropped.detail, picture.sha256]
+            for picture in self.dropped
+        ]
+        return {"size": self.size, "sha256": self.sha256, "written": self.written, "dropped": dropped}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Account":
+        """Reads what `to_json` returned."""
+        return cls(
+            size=value["size"],
+            sha256=value["sha256"],
+            written=tuple((key, sha256) for key, sha256 in value["written"]),
+            dropped=tuple(
+                DroppedPicture(dropped=Dropped(key=key, uri=uri, reason=Reason(reason), detail=detail), sha256=sha256)
+                for key, uri, reason, detail, sha256 in value["dropped"]
+            ),
+        )
+
+    def rejected(self) -> Iterator[Dropped]:
+        """Yields the rows that go into `rejected.jsonl`."""
+        return (picture.dropped for picture in self.dropped if picture.dropped.reason.kind == "rejected")
+
+
+def read_account(plan: PlanFiles, shard: Shard) -> Account | None:
+    """Returns the shard's account, or None if it has none yet."""
+    try:
+        return Account.from_json(files.read_json(plan.account(shard)))
+    except FileNotFoundError:
+        return None
+
+
+def planned_shards(summary: dict[str, Any]) -> list[Shard]:
+    """Returns the shards of the data set whose plan says `summary`."""
+    return shards_of({split: value["shards"] for split, value in summary["splits"].items()})
+
+
+def rejected_line(dropped: Dropped) -> str:
+    """Returns the line of `rejected.jsonl` for a rejected row."""
+    value = {
+        "key": dropped.key,
+        "uri": dropped.uri,
+        "stage": dropped.reason.stage,
+        "reason": dropped.reason,
+        "detail": dropped.detail,
+    }
+    return json.dumps(value, ensure_ascii=True)

@@ -1,0 +1,94 @@
+"""Which runner executes a pipeline, with which options, and how its failures reach the user."""
+
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions, StandardOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from beam_pipelines.errors import OptionError, RunError
+
+_LOCAL_RUNNERS = frozenset({"", "DirectRunner", "FnApiRunner"})
+_WORKER_PLUGIN = "beam_pipelines.worker_plugin"
+_OUR_ERROR = re.compile(r"beam_pipelines\.errors\.\w+Error: (.*?)(?: \[while running .*)?$", re.MULTILINE)
+_OS_ERROR = re.compile(r"\[Errno \d+\] ([^\n]*?)(?: \[while running .*)?$", re.MULTILINE)
+
+
+class LocalRunner(FnApiRunner):
+    """Beam's runner in Python. Beam's own choice for `DirectRunner` first looks for a Prism binary to download."""
+
+
+def beam_options(arguments: Sequence[str]) -> PipelineOptions:
+    """Returns Beam's options; raises OptionError for arguments that neither we nor Beam know."""
+    arguments = list(arguments)
+    parser = beam.options.pipeline_options._BeamArgumentParser(allow_abbrev=False)
+    for options in PipelineOptions.__subclasses__():
+        options._add_argparse_args(parser)
+    unknown = parser.parse_known_args(arguments)[1]
+    if unknown:
+        raise OptionError(f"unknown option {unknown[0]!r}: see --help, or Apache Beam's options of the runner")
+    options = PipelineOptions(arguments)
+    _runner(options)
+    return options
+
+
+def is_local(options: PipelineOptions) -> bool:
+    """Tells whether the pipeline runs on this machine, in Beam's Python runner."""
+    return (options.view_as(StandardOptions).runner or "") in _LOCAL_RUNNERS
+
+
+def local_workers(options: PipelineOptions, *, bundles: int) -> int:
+    """Returns how many worker processes the local runner uses: what was asked for, else one a core.
+
+    Args:
+        options: Beam's; `--direct_num_workers` decides if given.
+        bundles: there is no use for more workers than this.
+    """
+    asked = options.view_as(DirectOptions).direct_num_workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(asked if asked and asked > 1 else cores, bundles))
+
+
+def run_pipeline(pipeline: beam.Pipeline) -> None:
+    """Runs a pipeline to its end; raises RunError in one line for failures that a user can mend."""
+    try:
+        pipeline.run().wait_until_finish()
+    except KeyboardInterrupt:
+        raise
+    except Exception as error:
+        text = str(error)
+        if known := _OUR_ERROR.search(text):
+            raise RunError(known[1]) from error
+        if refused := _OS_ERROR.search(text):
+            raise RunError(f"{refused[1]}: mend that and give the same command again to go on") from error
+        raise
+
+
+def new_pipeline(options: PipelineOptions, *, workers: int = 1) -> beam.Pipeline:
+    """Returns an empty pipeline for the runner that `options` ask for.
+
+    Args:
+        options: Beam's.
+        workers: processes of the local runner; 1 keeps it in this process.
+    """
+    if not is_local(options):
+        return beam.Pipeline(options=options)
+    values: dict[str, Any] = {**options.get_all_options(drop_default=True), "direct_num_workers": workers}
+    values.pop("runner", None)
+    values["direct_running_mode"] = "multi_processing" if workers > 1 else "in_memory"
+    local = PipelineOptions.from_dictionary(values)
+    if workers > 1:
+        setup = local.view_as(SetupOptions)
+        setup.beam_plugins = [*(setup.beam_plugins or []), _WORKER_PLUGIN]
+    return beam.Pipeline(runner=LocalRunner(), options=local)
+
+
+def _runner(options: PipelineOptions) -> None:
+    name = options.view_as(StandardOptions).runner or ""
+    try:
+        beam.runners.runner.create_runner(name or "DirectRunner")
+    except (ValueError, ImportError, AttributeError) as error:
+        raise OptionError(f"unknown --runner {name!r}: use DirectRunner, FlinkRunner or DataflowRunner") from error

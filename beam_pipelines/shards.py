@@ -1,0 +1,284 @@
+"""The shard writer: fetches, checks and writes the pictures planned for one shard, and accounts for every one.
+
+A shard is written in the order of its plan, first its account, then the shard itself, whole, under its final name: the
+shard is the mark that it is done. Whatever an earlier run left that is still true is used and not fetched again.
+"""
+
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import BinaryIO
+
+from beam_pipelines import files
+from beam_pipelines.dataset import Feature, Shard
+from beam_pipelines.images import Picture
+from beam_pipelines.plan_files import Account, DroppedPicture, PlanFiles, PlannedPicture, read_account
+from beam_pipelines.rejects import Dropped, Kind, Reason, RejectedError
+from beam_pipelines.tfrecords import CorruptRecordError, decode_example, encode_example, frame, read_records
+
+_FRAMING = 16
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Written:
+    """A picture that became an example: the framed record, and the hash (hex) of the bytes as fetched."""
+
+    record: bytes
+    sha256: str
+
+
+Outcome = Written | DroppedPicture
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Reusable:
+    """Where an earlier shard file holds a record of the same picture."""
+
+    offset: int
+    length: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShardContent:
+    """What really lies in a shard file.
+
+    Attributes:
+        examples: how many.
+        size: bytes.
+        sha256: of the file, hex.
+        labels: examples per class id.
+    """
+
+    examples: int
+    size: int
+    sha256: str
+    labels: Mapping[int, int]
+
+
+class ShardWriter:
+    """Writes shards of one data set; several shards may be written at the same time, from several threads.
+
+    Args:
+        plan: the data set's plan.
+        fetch: returns the bytes at an address, or raises `RejectedError`.
+        shrink: makes them into a checked JPEG, or raises `RejectedError`.
+        threads: how many pictures are fetched at the same time, over all shards.
+        on_outcome: called with the number of pictures done and of those rejected, from any thread.
+    """
+
+    def __init__(
+        self,
+        plan: PlanFiles,
+        *,
+        fetch: Callable[[str], bytes],
+        shrink: Callable[[bytes], Picture],
+        threads: int,
+        on_outcome: Callable[[int, int], None] = lambda done, rejected: None,
+    ) -> None:
+        self._plan = plan
+        self._fetch = fetch
+        self._shrink = shrink
+        self._window = 4 * threads
+        self._pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="picture")
+        self._on_outcome = on_outcome
+        self._counters: collections.Counter[str] = collections.Counter()
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Ends the threads; pictures not yet begun are not fetched."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def take_counters(self) -> dict[str, int]:
+        """Returns what was counted since the last call: `fetch/ok`, `fetch/bytes`, `fetch/msec`, `rejected/…`."""
+        with self._lock:
+            counters, self._counters = self._counters, collections.Counter()
+        return counters
+
+    def ensure(self, shard: Shard, *, retry_rejected: bool = False) -> Account:
+        """Writes the shard unless it is there and true to its account.
+
+        Args:
+            shard: which one.
+            retry_rejected: try again the pictures that were rejected for passing reasons.
+        """
+        account = read_account(self._plan, shard)
+        whole = account is not None and self._is_whole(shard, account)
+        if account is not None and whole and not (retry_rejected and _has_passing(account)):
+            self._on_outcome(len(account.written) + len(account.dropped), len(list(account.rejected())))
+            return account
+        settled = {
+            picture.dropped.key: picture
+            for picture in (account.dropped if account else ())
+            if not (retry_rejected and picture.dropped.reason.passing)
+        }
+        return self._write(shard, settled if files.exists(self._plan.shard(shard)) else {})
+
+    def drop_duplicates(self, shard: Shard, keys: set[str]) -> Account:
+        """Writes the shard anew without the pictures of these keys, which equal one on the other side of the split."""
+        account = read_account(self._plan, shard)
+        if account is None:
+            raise FileNotFoundError(self._plan.account(shard))
+        uris = {row.artwork.key: row.artwork.image_uri for row in self._rows(shard) if row.artwork.key in keys}
+        settled = {picture.dropped.key: picture for picture in account.dropped}
+        for key, sha256 in account.written:
+            if key in keys:
+                dropped = Dropped(key=key, uri=uris[key], reason=Reason.DUPLICATE_CONTENT, detail=f"sha256 {sha256}")
+                settled[key] = DroppedPicture(dropped=dropped, sha256=sha256)
+        return self._write(shard, settled)
+
+    def _rows(self, shard: Shard) -> Iterator[PlannedPicture]:
+        return map(PlannedPicture.from_line, files.read_lines(self._plan.rows(shard)))
+
+    def _is_whole(self, shard: Shard, account: Account) -> bool:
+        path = self._plan.shard(shard)
+        if not files.exists(path) or files.size(path) != account.size:
+            return False
+        with files.open_to_read(path) as file:
+            return _sha256_of(file) == account.sha256
+
+    def _write(self, shard: Shard, settled: Mapping[str, DroppedPicture]) -> Account:
+        written: list[tuple[str, str]] = []
+        dropped: list[DroppedPicture] = []
+        digest = hashlib.sha256()
+        size = 0
+        with self._reusable(shard) as (reusable, old), files.staged(self._plan.shard(shard)) as path:
+            with open(path, "wb") as file:
+                for row, outcome in self._outcomes(shard, settled, reusable, old):
+                    if isinstance(outcome, Written):
+                        written.append((row.artwork.key, outcome.sha256))
+                        digest.update(outcome.record)
+                        size += file.write(outcome.record)
+                    else:
+                        dropped.append(outcome)
+            account = Account(size=size, sha256=digest.hexdigest(), written=tuple(written), dropped=tuple(dropped))
+            files.write_json(self._plan.account(shard), account.to_json())
+        return account
+
+    @contextlib.contextmanager
+    def _reusable(self, shard: Shard) -> Iterator[tuple[dict[str, _Reusable], BinaryIO | None]]:
+        """Opens what an earlier run left of the shard, with where in it each picture lies."""
+        try:
+            with files.open_to_read(self._plan.shard(shard)) as file:
+                yield _index(file), file
+        except FileNotFoundError:
+            yield {}, None
+
+    def _outcomes(
+        self,
+        shard: Shard,
+        settled: Mapping[str, DroppedPicture],
+        reusable: Mapping[str, _Reusable],
+        old: BinaryIO | None,
+    ) -> Iterator[tuple[PlannedPicture, Outcome]]:
+        """Yields each planned row with its outcome, in order, while the threads work a window ahead."""
+        pending: collections.deque[tuple[PlannedPicture, concurrent.futures.Future[Outcome] | Outcome | _Reusable]]
+        pending = collections.deque()
+
+        def next_outcome() -> tuple[PlannedPicture, Outcome]:
+            row, waiting = pending.popleft()
+            if isinstance(waiting, concurrent.futures.Future):
+                waiting = waiting.result()
+            elif isinstance(waiting, _Reusable):
+                assert old is not None  # noqa: S101  (what is reusable was found in it)
+                old.seek(waiting.offset)
+                waiting = Written(record=old.read(waiting.length), sha256=waiting.sha256)
+            self._on_outcome(1, int(isinstance(waiting, DroppedPicture) and _is_rejected(waiting)))
+            return row, waiting
+
+        for row in self._rows(shard):
+            key = row.artwork.key
+            ready = settled.get(key) or reusable.get(key)
+            pending.append((row, ready or self._pool.submit(self._picture, row)))
+            if len(pending) >= self._window:
+                yield next_outcome()
+        while pending:
+            yield next_outcome()
+
+    def _picture(self, row: PlannedPicture) -> Outcome:
+        counters: dict[str, int] = {}
+        try:
+            data = self._timed_fetch(row.artwork.image_uri, counters)
+            picture = self._shrink(data)
+            counters["fetch/ok"] = 1
+        except RejectedError as error:
+            counters[f"rejected/{error.reason}"] = 1
+            dropped = Dropped(key=row.artwork.key, uri=row.artwork.image_uri, reason=error.reason, detail=error.detail)
+            return DroppedPicture(dropped=dropped)
+        finally:
+            with self._lock:
+                self._counters.update(counters)
+        sha256 = hashlib.sha256(data).hexdigest()
+        return Written(record=frame(encode_example(_features(row, picture, sha256))), sha256=sha256)
+
+    def _timed_fetch(self, uri: str, counters: dict[str, int]) -> bytes:
+        started = time.perf_counter()
+        try:
+            data = self._fetch(uri)
+            counters["fetch/bytes"] = len(data)
+            return data
+        finally:
+            counters["fetch/msec"] = round(1000 * (time.perf_counter() - started))
+
+
+def read_content(plan: PlanFiles, shard: Shard) -> ShardContent:
+    """Reads a shard file and counts what lies in it; raises `CorruptRecordError` where it is damaged."""
+    labels: collections.Counter[int] = collections.Counter()
+    digest = hashlib.sha256()
+    examples = size = 0
+    with files.open_to_read(plan.shard(shard)) as file:
+        for record in read_records(file):
+            framed = frame(record)
+            digest.update(framed)
+            size += len(framed)
+            examples += 1
+            labels.update(decode_example(record)[Feature.LABEL])
+    return ShardContent(examples=examples, size=size, sha256=digest.hexdigest(), labels=labels)
+
+
+def _features(row: PlannedPicture, picture: Picture, sha256: str) -> dict[str, bytes | int | list[int] | list[bytes]]:
+    return {
+        Feature.ENCODED: picture.jpeg,
+        Feature.FORMAT: b"jpeg",
+        Feature.HEIGHT: picture.height,
+        Feature.WIDTH: picture.width,
+        Feature.LABEL: list(row.class_ids),
+        Feature.TEXT: [label.encode() for label in row.artwork.labels],
+        Feature.KEY: row.artwork.key.encode("utf-8", "surrogatepass"),
+        Feature.URI: row.artwork.image_uri.encode("utf-8", "surrogatepass"),
+        Feature.SHA256: sha256.encode(),
+    }
+
+
+def _index(file: BinaryIO) -> dict[str, _Reusable]:
+    """Returns where each picture's record lies in a shard file, up to the first damage."""
+    found: dict[str, _Reusable] = {}
+    offset = 0
+    with contextlib.suppress(CorruptRecordError):
+        for record in read_records(file):
+            example = decode_example(record)
+            length = len(record) + _FRAMING
+            key = example[Feature.KEY][0].decode("utf-8", "surrogatepass")
+            found[key] = _Reusable(offset=offset, length=length, sha256=example[Feature.SHA256][0].decode())
+            offset += length
+    return found
+
+
+def _sha256_of(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _is_rejected(picture: DroppedPicture) -> bool:
+    return picture.dropped.reason.kind is Kind.REJECTED
+
+
+def _has_passing(account: Account) -> bool:
+    return any(picture.dropped.reason.passing for picture in account.dropped)

@@ -1,0 +1,69 @@
+"""Rows of CSV files as museums publish them: byte order mark, newlines inside quotes, any file system."""
+
+import csv
+import io
+import os
+import re
+from collections.abc import Iterator
+
+from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystems import FileSystems
+
+from beam_pipelines import files
+from beam_pipelines.errors import OptionError, RunError
+
+_MAX_FIELD_CHARACTERS = 1 << 20
+_LFS_POINTER = "version https://git-lfs.github.com/spec/"
+
+
+def matching_files(pattern: str) -> list[str]:
+    """Returns the files that `pattern` names, sorted; raises OptionError if there are none."""
+    if not files.is_remote(pattern) and os.path.isfile(pattern):
+        return [pattern]
+    try:
+        found = sorted(metadata.path for metadata in FileSystems.match([pattern])[0].metadata_list)
+    except (BeamIOError, ValueError) as error:
+        raise OptionError(f"cannot read {pattern}: {error}") from error
+    if not found or (not files.is_remote(pattern) and all(os.path.isdir(path) for path in found)):
+        raise OptionError(f"cannot read {pattern}: there is no such file")
+    return found
+
+
+def read_rows(path: str) -> Iterator[tuple[int, list[str]]]:
+    """Yields each row of a CSV file that has any text, with the number of its line (from 1).
+
+    Raises:
+        RunError: the file is no CSV: a quoted field goes on for more than a million characters.
+    """
+    csv.field_size_limit(_MAX_FIELD_CHARACTERS)
+    with files.open_to_read(path, decompress=True) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
+        reader = csv.reader(text)
+        try:
+            for row in reader:
+                if any(cell.strip() for cell in row):
+                    yield reader.line_num, row
+        except csv.Error as error:
+            raise RunError(f"{path} is no CSV file near line {reader.line_num}: {error}") from error
+
+
+def read_header(path: str) -> list[str]:
+    """Returns the first row of a CSV file; raises OptionError if it has none, or is a Git-LFS pointer."""
+    try:
+        header = next(read_rows(path), None)
+    except (OSError, BeamIOError, RunError) as error:
+        raise OptionError(f"cannot read {path}: {error}") from error
+    if header is None:
+        raise OptionError(f"{path} is empty")
+    if header[1][0].startswith(_LFS_POINTER):
+        raise OptionError(
+            f"{path} is a Git-LFS pointer, not the table itself: run `git lfs pull` where it was cloned, "
+            "or download the file from its web page"
+        )
+    return header[1]
+
+
+def snake_case(name: str) -> str:
+    """Returns a column's name as an attribute's: `Object ID` -> `object_id`, `AccessionYear` -> `accession_year`."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.strip())
+    return re.sub(r"\W+", "_", words).strip("_").lower()

@@ -1,0 +1,122 @@
+"""TFRecord framing and `tf.train.Example` messages without TensorFlow, whose import costs seconds and hundreds of MB.
+
+Formats: https://www.tensorflow.org/tutorials/load_data/tfrecord and
+https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/example/feature.proto
+"""
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
+
+import google_crc32c
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+_HEADER = struct.Struct("<QI")
+_FOOTER = struct.Struct("<I")
+_MASK_DELTA = 0xA282EAD8
+
+FeatureValue = bytes | int | Sequence[bytes] | Sequence[int]
+
+
+class CorruptRecordError(ValueError):
+    """A TFRecord file is cut short, or its checksums do not fit its bytes."""
+
+
+def frame(record: bytes) -> bytes:
+    """Returns `record` framed as in a TFRecord file: length, its checksum, the bytes, their checksum."""
+    length = struct.pack("<Q", len(record))
+    return b"".join((length, _FOOTER.pack(_masked_crc(length)), record, _FOOTER.pack(_masked_crc(record))))
+
+
+def read_records(file: BinaryIO) -> Iterator[bytes]:
+    """Yields the records of a TFRecord file; raises `CorruptRecordError` where it is not whole."""
+    number = 0
+    while header := file.read(_HEADER.size):
+        if len(header) < _HEADER.size:
+            raise CorruptRecordError(f"record {number}: the file ends within its header")
+        length, length_crc = _HEADER.unpack(header)
+        if _masked_crc(header[:8]) != length_crc:
+            raise CorruptRecordError(f"record {number}: wrong checksum of its length")
+        body = file.read(length + _FOOTER.size)
+        if len(body) < length + _FOOTER.size:
+            raise CorruptRecordError(f"record {number}: the file ends within its bytes")
+        record = body[:length]
+        if _masked_crc(record) != _FOOTER.unpack(body[length:])[0]:
+            raise CorruptRecordError(f"record {number}: wrong checksum of its bytes")
+        yield record
+        number += 1
+
+
+def encode_example(features: Mapping[str, FeatureValue]) -> bytes:
+    """Returns a serialized `tf.train.Example`, the same bytes for the same features."""
+    example = _Example()
+    for name, value in features.items():
+        values = [value] if isinstance(value, bytes | int) else list(value)
+        feature = example.features.feature[name]
+        kind = feature.int64_list if values and isinstance(values[0], int) else feature.bytes_list
+        kind.value.extend(values)
+    serialized: bytes = example.SerializeToString(deterministic=True)
+    return serialized
+
+
+def decode_example(record: bytes) -> dict[str, list[Any]]:
+    """Returns the features of a serialized `tf.train.Example` as lists; raises `CorruptRecordError` if it is none."""
+    try:
+        example = _Example.FromString(record)
+    except Exception as error:
+        raise CorruptRecordError("a record is no tf.train.Example") from error
+    decoded: dict[str, list[Any]] = {}
+    for name, feature in example.features.feature.items():
+        kind = feature.WhichOneof("kind")
+        decoded[name] = list(getattr(feature, kind).value) if kind else []
+    return decoded
+
+
+def _masked_crc(data: bytes) -> int:
+    crc: int = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
+
+
+def _example_class() -> Any:
+    """Builds `tf.train.Example` in a descriptor pool of its own, where it cannot clash with TensorFlow's."""
+    field = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="tensorflow", syntax="proto3")
+    for list_name, scalar in (
+        ("BytesList", field.TYPE_BYTES),
+        ("FloatList", field.TYPE_FLOAT),
+        ("Int64List", field.TYPE_INT64),
+    ):
+        file.message_type.add(name=list_name).field.add(name="value", number=1, type=scalar, label=field.LABEL_REPEATED)
+    feature = file.message_type.add(name="Feature")
+    feature.oneof_decl.add(name="kind")
+    for number, list_name in enumerate(("BytesList", "FloatList", "Int64List"), start=1):
+        feature.field.add(
+            name=list_name.removesuffix("List").lower() + "_list",
+            number=number,
+            type=field.TYPE_MESSAGE,
+            type_name=f".tensorflow.{list_name}",
+            label=field.LABEL_OPTIONAL,
+            oneof_index=0,
+        )
+    features = file.message_type.add(name="Features")
+    entry = features.nested_type.add(name="FeatureEntry", options={"map_entry": True})
+    entry.field.add(name="key", number=1, type=field.TYPE_STRING, label=field.LABEL_OPTIONAL)
+    entry.field.add(
+        name="value", number=2, type=field.TYPE_MESSAGE, type_name=".tensorflow.Feature", label=field.LABEL_OPTIONAL
+    )
+    features.field.add(
+        name="feature",
+        number=1,
+        type=field.TYPE_MESSAGE,
+        type_name=".tensorflow.Features.FeatureEntry",
+        label=field.LABEL_REPEATED,
+    )
+    file.message_type.add(name="Example").field.add(
+        name="features", number=1, type=field.TYPE_MESSAGE, type_name=".tensorflow.Features", label=field.LABEL_OPTIONAL
+    )
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
+
+
+_Example = _example_class()

@@ -1,0 +1,162 @@
+"""Checks a finished data set against its own account: `python -m beam_pipelines.verify DIR`.
+
+Every byte is read: the framing of every shard, its hash, every example's features, its picture, its class; no key
+twice, no object and no picture on both sides of the split, and the same counts as `dataset_info.json` says.
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import dataclasses
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from PIL import Image
+
+from beam_pipelines import files
+from beam_pipelines.artwork import stable_hash
+from beam_pipelines.commands import run_command
+from beam_pipelines.dataset import COMPLETED_FILE, INFO_FILE, LABELS_FILE, REJECTED_FILE, SPLITS, Feature, Shard
+from beam_pipelines.errors import OptionError
+from beam_pipelines.plan_files import PlanFiles, PlannedPicture, planned_shards
+from beam_pipelines.shards import read_content
+from beam_pipelines.tfrecords import CorruptRecordError, decode_example, read_records
+
+_SHOWN_PROBLEMS = 20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """What one shard holds: hashes of keys, of groups and of picture bytes, and what is wrong."""
+
+    shard: Shard
+    keys: list[int]
+    groups: set[int]
+    contents: set[int]
+    problems: list[str]
+
+
+def verify(directory: str) -> Iterator[str]:
+    """Yields what is wrong with the data set in `directory`, one line a problem; nothing if all is well.
+
+    Raises:
+        OptionError: there is no finished data set.
+    """
+    if not files.exists(files.join(directory, COMPLETED_FILE)):
+        raise OptionError(f"{directory} has no finished data set: it has no file {COMPLETED_FILE}")
+    info = files.read_json(files.join(directory, INFO_FILE))
+    labels = list(files.read_lines(files.join(directory, LABELS_FILE)))
+    if labels != list(info["labels"]):
+        yield f"{LABELS_FILE} does not have the classes of {INFO_FILE}"
+    plan = PlanFiles(directory)
+    shards = planned_shards(files.read_json(plan.summary))
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        seen = list(pool.map(lambda shard: _check_shard(plan, shard, labels, info), shards))
+    for shard in seen:
+        yield from shard.problems
+    yield from _check_identity(seen)
+    yield from _check_counts(directory, info)
+
+
+def _check_shard(plan: PlanFiles, shard: Shard, labels: list[str], info: dict[str, Any]) -> _Seen:
+    """Reads one shard; what it says of itself is checked against the plan, the classes and the account."""
+    planned = {row.artwork.key: row for row in map(PlannedPicture.from_line, files.read_lines(plan.rows(shard)))}
+    seen = _Seen(shard=shard, keys=[], groups=set(), contents=set(), problems=[])
+    told = {value["name"]: value for value in info["splits"][shard.split]["shards"]}.get(shard.file_name)
+    try:
+        content = read_content(plan, shard)
+        if told is None or (content.examples, content.sha256) != (told["examples"], told["sha256"]):
+            seen.problems.append(f"{shard.file_name} is not the file that {INFO_FILE} lists")
+        with files.open_to_read(plan.shard(shard)) as file:
+            for record in read_records(file):
+                _check_example(decode_example(record), planned, labels, seen)
+    except (CorruptRecordError, FileNotFoundError) as error:
+        seen.problems.append(f"{shard.file_name}: {error}")
+    return seen
+
+
+def _check_example(
+    example: dict[str, list[Any]], planned: dict[str, PlannedPicture], labels: list[str], seen: _Seen
+) -> None:
+    missing = [feature.value for feature in Feature if not example.get(feature)]
+    if missing:
+        seen.problems.append(f"{seen.shard.file_name}: an example lacks {', '.join(missing)}")
+        return
+    key = example[Feature.KEY][0].decode("utf-8", "surrogatepass")
+    seen.keys.append(stable_hash(key))
+    seen.contents.add(stable_hash(example[Feature.SHA256][0].decode()))
+    problem = _problem_of(example, planned.get(key), labels)
+    if problem:
+        seen.problems.append(f"{seen.shard.file_name}: {key}: {problem}")
+    if key in planned:
+        seen.groups.add(stable_hash(planned[key].artwork.group))
+
+
+def _problem_of(example: dict[str, list[Any]], planned: PlannedPicture | None, labels: list[str]) -> str:
+    if planned is None:
+        return "is not planned for this shard"
+    texts = tuple(text.decode() for text in example[Feature.TEXT])
+    class_ids = tuple(example[Feature.LABEL])
+    if (texts, class_ids) != (planned.artwork.labels, planned.class_ids):
+        return f"has the classes {class_ids} {texts} instead of {planned.class_ids} {planned.artwork.labels}"
+    if texts != tuple(labels[number] for number in class_ids):
+        return f"has the class ids {class_ids}, which {LABELS_FILE} names otherwise than {texts}"
+    size = (example[Feature.WIDTH][0], example[Feature.HEIGHT][0])
+    try:
+        with Image.open(io.BytesIO(example[Feature.ENCODED][0]), formats=["JPEG"]) as image:
+            image.load()
+            found = (image.mode, image.size)
+    except (OSError, SyntaxError) as error:
+        return f"has no whole JPEG ({type(error).__name__})"
+    return "" if found == ("RGB", size) else f"is {found} instead of an RGB picture of {size}"
+
+
+def _check_identity(seen: list[_Seen]) -> Iterator[str]:
+    keys = collections.Counter(key for shard in seen for key in shard.keys)
+    if twice := sum(1 for count in keys.values() if count > 1):
+        yield f"{twice} keys stand more than once"
+    for what, of in (("objects", "groups"), ("pictures", "contents")):
+        sides = [set().union(*(getattr(shard, of) for shard in seen if shard.shard.split == split)) for split in SPLITS]
+        if both := len(sides[0] & sides[1]):
+            yield f"{both} {what} are on both sides of the split"
+
+
+def _check_counts(directory: str, info: dict[str, Any]) -> Iterator[str]:
+    rejected = collections.Counter(line["reason"] for line in _rejected(directory))
+    if dict(rejected) != info["rejected"]:
+        yield f"{REJECTED_FILE} has {dict(rejected)} instead of {info['rejected']}"
+    ended = info["written"] + sum(info["filtered"].values()) + sum(info["rejected"].values())
+    if info["read"] != ended:
+        yield f"{info['read']} rows were read, but {ended} have an outcome"
+
+
+def _rejected(directory: str) -> Iterator[dict[str, str]]:
+    return map(json.loads, files.read_lines(files.join(directory, REJECTED_FILE)))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; returns 0 if all is well, 1 if not, 2 if there is nothing to check."""
+    parser = argparse.ArgumentParser(
+        prog="python -m beam_pipelines.verify", description="Checks a finished data set against its own account."
+    )
+    parser.add_argument("directory", help="the data set; local or gs://")
+    parsed = parser.parse_args(list(arguments))
+    return run_command(lambda: _verify(parsed.directory))
+
+
+def _verify(directory: str) -> int:
+    problems = list(verify(directory))
+    for problem in problems[:_SHOWN_PROBLEMS]:
+        print(problem)  # noqa: T201
+    if len(problems) > _SHOWN_PROBLEMS:
+        print(f"… and {len(problems) - _SHOWN_PROBLEMS} more")  # noqa: T201
+    print(f"{directory}: " + (f"{len(problems)} problems" if problems else "all is well"))  # noqa: T201
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

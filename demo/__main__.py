@@ -1,0 +1,150 @@
+"""Walks the whole way through the project on a collection that it draws: `python -m demo`."""
+
+import argparse
+import dataclasses
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+from beam_pipelines.errors import OptionError, RunError, UserError
+from demo import draw
+from demo.serve import serve
+
+MARK = ".drawn-by-the-demo"
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One command of the walk.
+
+    Attributes:
+        purpose: what it shows, in a line.
+        command: the words a user types; the first is `python`.
+    """
+
+    purpose: str
+    command: tuple[str, ...]
+
+
+def walk(output: Path) -> list[Step]:
+    """Returns the commands that are run, in order, on what was drawn into `output`."""
+    dataset = str(output / "dataset")
+    ingest = (
+        *("python", "-m", "beam_pipelines.ingest"),
+        *("--source", "open_access_csv"),
+        *("--input", str(output / "MetObjects.csv")),
+        *("--images_input", str(output / "images.csv")),
+        *("--attribute", "culture"),
+        *("--min_images_per_label", "10"),
+        *("--image_size", "160"),
+        *("--num_shards", "8"),
+        "--allow_private_addresses",
+        *("--output", dataset),
+    )
+    return [
+        Step("Fetch the pictures, check them and write the data set", ingest),
+        Step("Ask for the same again: nothing is left to do", ingest),
+        Step("Check the data set from what lies on the disk", ("python", "-m", "beam_pipelines.verify", dataset)),
+    ]
+
+
+def run_steps(steps: Sequence[Step]) -> None:
+    """Runs each command, after showing it, with its output on the screen.
+
+    Raises:
+        RunError: a command failed; those after it are not run.
+    """
+    for number, step in enumerate(steps, start=1):
+        print(f"\n{number}. {step.purpose}\n$ {shlex.join(step.command)}", flush=True)
+        done = subprocess.run([sys.executable, *step.command[1:]], check=False)  # noqa: S603 - our own words
+        if done.returncode:
+            raise RunError(f"step {number} ended with exit code {done.returncode}: {shlex.join(step.command)}")
+
+
+def clean_directory(output: Path) -> None:
+    """Makes `output` an empty directory, with the mark of the demo.
+
+    Raises:
+        OptionError: it is something else than a directory of the demo, which stays as it is.
+    """
+    mark = output / MARK
+    if output.exists() and not (output.is_dir() and (mark.is_file() or not any(output.iterdir()))):
+        raise OptionError(f"--output {output} is not a directory that the demo made: name another, or remove it")
+    output.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    for path in output.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path != mark:
+            path.unlink()
+
+
+def run(*, output: Path, works: int, seed: int) -> None:
+    """Draws the collection into `output`, serves it, runs the commands and shows what they left.
+
+    Raises:
+        UserError: a step failed, or `output` cannot be used.
+    """
+    clean_directory(output)
+    pictures = output / "pictures"
+    pictures.mkdir()
+    collection = draw.plan_collection(works=works, seed=seed)
+    print(f"Drawing {works} works into {output}, seed {seed}", flush=True)
+    draw.write_pictures(collection, pictures)
+    draw.write_catalogue(collection, output / "MetObjects.csv")
+    with serve(pictures) as address:
+        draw.write_image_list(collection, output / "images.csv", address=address)
+        print(f"Serving {len(collection.listings)} addresses at {address}, some of them bad on purpose")
+        run_steps(walk(output))
+    print(f"\n{output / 'dataset'} holds")
+    print("\n".join(describe_files(output / "dataset")))
+    print(f"\nLook at {output / 'dataset' / 'report.html'}")
+
+
+def describe_files(directory: Path) -> Iterator[str]:
+    """Yields a line with size in bytes and name for each file in `directory`, hidden ones aside."""
+    for path in sorted(directory.rglob("*")):
+        name = path.relative_to(directory)
+        if path.is_file() and not any(part.startswith(".") for part in name.parts):
+            yield f"{path.stat().st_size:>12,}  {name}"
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Returns the options of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("demo-output"), help="directory to draw into, made anew")
+    parser.add_argument("--works", type=int, default=300, help=f"how many works to draw, at least {draw.MIN_WORKS}")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed draws the same works")
+    options = parser.parse_args(arguments)
+    if options.works < draw.MIN_WORKS:
+        parser.error(f"--works {options.works} is too few for five cultures: give {draw.MIN_WORKS} or more")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the demo; returns the exit code."""
+    options = parse_arguments(arguments)
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        run(output=options.output, works=options.works, seed=options.seed)
+    except UserError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 2 if isinstance(error, OptionError) else 1
+    except KeyboardInterrupt:
+        print("demo: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """Leaves by way of an exception, so that the server and the running command are ended."""
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

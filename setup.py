@@ -1,0 +1,44 @@
+"""Packages the project; Beam's `--setup_file` sends what this builds to remote workers.
+
+Workers install it without extras, so `install_requires` is what the fused step of a shard needs: a fetch, a decoder
+and a shard writer. Everything heavier is an extra.
+"""
+
+from setuptools import find_packages, setup
+
+CHECK = ["numpy>=2", "Pillow>=12", "requests>=2.32", "urllib3>=2.5"]
+WRITE = ["google-cloud-storage>=3", "google-crc32c>=1.7", "protobuf>=6,<7"]
+TENSORFLOW = ["tensorflow>=2.21,<2.22"]
+
+setup(
+    name="museum-image-classifier",
+    version="0.1.0",
+    description="From a museum's catalogue to a trained, served image classifier, on a laptop or on a cluster",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.12",
+    packages=find_packages(include=["beam_pipelines*", "trainer*", "serving*"]),
+    package_data={"": ["py.typed"]},
+    install_requires=CHECK + WRITE,
+    extras_require={
+        "beam": [
+            "apache-beam[gcp]==2.77.0",
+            "google-cloud-bigquery>=3.30",
+            "pyarrow>=18",
+            "tensorflow-transform>=1.21,<1.22",
+            *TENSORFLOW,
+        ],
+        "train": TENSORFLOW,
+        "serve": TENSORFLOW,
+        "dev": [
+            "gcp-storage-emulator>=2024.8",
+            "hypothesis>=6",
+            "mypy>=1.18",
+            "pytest>=8",
+            "pytest-timeout>=2",
+            "pytest-xdist>=3",
+            "ruff>=0.14",
+            "types-protobuf",
+            "types-requests",
+        ],
+    },
+)

@@ -1,0 +1,1 @@
+"""Trains image classifiers on the data sets that `beam_pipelines` writes."""
