@@ -6,8 +6,8 @@ and a shard writer. Everything heavier is an extra.
 
 from setuptools import find_packages, setup
 
-CHECK = ["numpy>=2", "Pillow>=12", "requests>=2.32", "urllib3>=2.5"]
-WRITE = ["google-cloud-storage>=3", "google-crc32c>=1.7", "protobuf>=6,<7"]
+CHECK = ["numpy>=2", "Pillow>=12", "certifi>=2025.1.31", "idna>=3.7", "requests>=2.32"]
+WRITE = ["google-cloud-storage>=3", "google-crc32c>=1.7", "protobuf>=6,<7", "urllib3>=2.5"]
 TENSORFLOW = ["tensorflow>=2.21,<2.22"]
 
 setup(

@@ -67,7 +67,7 @@ def merge_rows(rows: Iterable[Artwork], *, multi_label: bool) -> Iterator[Artwor
     stays there. The row of the smallest key gives the picture its identity.
     """
     first, *others = sorted(
-        rows, key=lambda row: (row.key, row.labels, row.split, repr(sorted(row.attributes.items())))
+        rows, key=lambda row: (row.key, row.group, row.labels, row.split, repr(sorted(row.attributes.items())))
     )
     label_sets = {first.labels, *(row.labels for row in others)}
     labels = tuple(sorted({label for labels in label_sets for label in labels}))

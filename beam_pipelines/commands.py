@@ -3,9 +3,12 @@
 import contextlib
 import logging
 import os
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 from beam_pipelines.errors import OptionError, UserError
 
@@ -20,6 +23,8 @@ def run_command(command: Callable[[], int | None], *, verbose: bool = False) -> 
         is raised is a defect and shows its trace.
     """
     log_to_stderr(verbose=verbose)
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _end_at_once)
     try:
         return command() or 0
     except OptionError as error:
@@ -29,15 +34,15 @@ def run_command(command: Callable[[], int | None], *, verbose: bool = False) -> 
         _LOGGER.debug("", exc_info=True)
         _say(error)
         return 1
-    except KeyboardInterrupt:
-        _say("interrupted: give the same command again to go on")
-        _end_now(130)
-        return 130
 
 
 def log_to_stderr(*, verbose: bool) -> None:
-    """Sends log lines to stderr; those of libraries only if they are errors, unless `verbose`."""
+    """Sends log lines to stderr; those of libraries only if they are errors, and Beam's not at all, unless `verbose`.
+
+    What Beam logs of a failure it also raises.
+    """
     logging.basicConfig(format="%(message)s", level=logging.DEBUG if verbose else logging.ERROR, stream=sys.stderr)
+    logging.getLogger("apache_beam").setLevel(logging.DEBUG if verbose else logging.CRITICAL)
     logging.getLogger("beam_pipelines").setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
@@ -67,9 +72,8 @@ def _say(message: object) -> None:
     print(f"error: {message}" if isinstance(message, Exception) else message, file=sys.stderr)  # noqa: T201
 
 
-def _end_now(code: int) -> None:
-    """Ends the process though a runner's threads still wait for workers, which end when they see it gone."""
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)
+def _end_at_once(signal_number: int, frame: object) -> NoReturn:
+    """Ends the process, and with it its workers, on Ctrl-C: every file is whole or not there, so nothing is to tidy."""
+    _say("\ninterrupted: give the same command again to go on")
+    sys.stderr.flush()
+    os._exit(128 + signal_number)

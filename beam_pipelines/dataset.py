@@ -25,6 +25,10 @@ INFO_FILE = "dataset_info.json"
 REPORT_FILE = "report.html"
 COMPLETED_FILE = "COMPLETED"
 
+PLAN_DIRECTORY = ".plan"
+# Written last of the plan, so that its presence says that the plan is whole.
+PLAN_FILE = "plan.json"
+
 # The name of the label column on both sides of the TensorFlow Transform graph: string in, int64 class id out.
 LABEL_COLUMN = "label"
 

@@ -4,14 +4,16 @@ A file appears under its final name with all its bytes or not at all: on the loc
 and renamed; an object store shows an object only once its upload has ended, and it starts when all bytes are there.
 """
 
+import bz2
 import contextlib
+import gzip
 import heapq
 import io
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, cast
 
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
@@ -19,6 +21,8 @@ from apache_beam.io.filesystems import FileSystems
 
 _UNFINISHED = ".unfinished-"
 _LINES_IN_MEMORY = 100_000
+# Python's own, which notice a file that was cut short; Beam's gives what there is.
+_DECOMPRESSORS: Mapping[str, Callable[[BinaryIO], Any]] = {".gz": gzip.open, ".bz2": bz2.open}
 
 
 def is_remote(path: str) -> bool:
@@ -61,16 +65,24 @@ def list_files(directory: str) -> list[str]:
 
 @contextlib.contextmanager
 def open_to_read(path: str, *, decompress: bool = False) -> Iterator[BinaryIO]:
-    """Opens a file to read its bytes; raises FileNotFoundError if there is none."""
-    compression = CompressionTypes.AUTO if decompress else CompressionTypes.UNCOMPRESSED
+    """Opens a file to read its bytes; raises FileNotFoundError if there is none.
+
+    Args:
+        path: on any file system.
+        decompress: read what is inside a file whose name ends in `.gz` or `.bz2`; one that is cut short or damaged
+            raises EOFError, OSError or zlib.error when it is read.
+    """
     if not is_remote(path) and not os.path.exists(path):
         raise FileNotFoundError(path)
     try:
-        file = FileSystems.open(path, compression_type=compression)
-    except BeamIOError as error:
+        file = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    except Exception as error:  # every file system has errors of its own
+        if exists(path):
+            raise
         raise FileNotFoundError(path) from error
     with file:
-        yield cast(BinaryIO, file)
+        inside = _DECOMPRESSORS.get(os.path.splitext(path)[1].lower()) if decompress else None
+        yield cast(BinaryIO, inside(file) if inside else file)
 
 
 def read_bytes(path: str) -> bytes:
@@ -151,11 +163,11 @@ def remove(path: str) -> None:
 
 
 def remove_unfinished(directory: str) -> None:
-    """Deletes what killed processes left half written directly in a local `directory`."""
-    if is_remote(directory) or not os.path.isdir(directory):
+    """Deletes what killed processes left half written anywhere below a local `directory`."""
+    if is_remote(directory):
         return
-    for name in os.listdir(directory):
-        if name.startswith(_UNFINISHED):
+    for name in list_files(directory):
+        if os.path.basename(name).startswith(_UNFINISHED):
             with contextlib.suppress(FileNotFoundError):
                 os.remove(os.path.join(directory, name))
 

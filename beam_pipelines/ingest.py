@@ -16,21 +16,23 @@ import sys
 from collections.abc import Sequence
 
 from beam_pipelines.commands import run_command
+from beam_pipelines.dataset import PLAN_DIRECTORY, PLAN_FILE
 from beam_pipelines.options import parse_arguments
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns its exit code: 0 done, 1 failed, 2 wrong options, 130 interrupted."""
-    return run_command(lambda: _ingest(list(arguments)))
+    return run_command(lambda: _ingest(list(arguments)), verbose="--verbose" in arguments)
 
 
 def _ingest(arguments: list[str]) -> int:
     dataset, run, beam_arguments = parse_arguments(arguments)
-    planning = multiprocessing.get_context("spawn").Process(target=_plan, args=(arguments,), name="plan")
-    planning.start()
-    planning.join()
-    if planning.exitcode:
-        return abs(planning.exitcode)
+    if not os.path.exists(os.path.join(run.output, PLAN_DIRECTORY, PLAN_FILE)):
+        planning = multiprocessing.get_context("spawn").Process(target=_plan, args=(arguments,), name="plan")
+        planning.start()
+        planning.join()
+        if planning.exitcode:
+            return abs(planning.exitcode)
     from beam_pipelines.phases import write_phase
 
     print(write_phase(dataset, run, beam_arguments))  # noqa: T201
@@ -43,7 +45,7 @@ def _plan(arguments: list[str]) -> None:
 
     end_with_parent()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.exit(run_command(lambda: plan_phase(*parse_arguments(arguments))))
+    sys.exit(run_command(lambda: plan_phase(*parse_arguments(arguments)), verbose="--verbose" in arguments))
 
 
 if __name__ == "__main__":

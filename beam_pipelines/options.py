@@ -48,6 +48,8 @@ class DatasetOptions:
     max_image_bytes: int = 32 << 20
 
     def __post_init__(self) -> None:
+        if self.source not in SOURCE_NAMES:
+            raise OptionError(f"unknown source {self.source!r}: choose one of {', '.join(SOURCE_NAMES)}")
         _check_ranges(self)
         if self.num_shards == 1 and (self.validation_input or self.validation_fraction > 0):
             raise OptionError("--num_shards 1 leaves no shard for validation: give 2 or --validation_fraction 0")

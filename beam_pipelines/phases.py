@@ -4,11 +4,11 @@ import logging
 from collections.abc import Sequence
 
 from beam_pipelines import files
-from beam_pipelines.dataset import COMPLETED_FILE, INFO_FILE
+from beam_pipelines.dataset import COMPLETED_FILE, INFO_FILE, PLAN_DIRECTORY
 from beam_pipelines.errors import OptionError
 from beam_pipelines.options import DatasetOptions, RunOptions
 from beam_pipelines.plan import describe_plan, make_plan
-from beam_pipelines.plan_files import PLAN_DIRECTORY, PlanFiles, planned_shards
+from beam_pipelines.plan_files import PlanFiles, planned_shards
 from beam_pipelines.progress import shown_progress
 from beam_pipelines.publish import describe, publish
 from beam_pipelines.rejects import Reason

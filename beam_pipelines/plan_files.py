@@ -7,10 +7,8 @@ from typing import Any
 
 from beam_pipelines import files
 from beam_pipelines.artwork import Artwork
-from beam_pipelines.dataset import Shard, shards_of
+from beam_pipelines.dataset import PLAN_DIRECTORY, PLAN_FILE, Shard, shards_of
 from beam_pipelines.rejects import Dropped, Reason
-
-PLAN_DIRECTORY = ".plan"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +23,8 @@ class PlanFiles:
 
     @property
     def summary(self) -> str:
-        """What was asked for and decided; written last, so that its presence says that the plan is whole."""
-        return self.path("plan.json")
+        """What was asked for and decided."""
+        return self.path(PLAN_FILE)
 
     @property
     def rejected(self) -> str:

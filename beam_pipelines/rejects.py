@@ -93,6 +93,9 @@ class RejectedError(Exception):
         self.reason = reason
         self.detail = detail
 
+    def __reduce__(self) -> "tuple[type[RejectedError], tuple[Reason, str]]":
+        return type(self), (self.reason, self.detail)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Dropped:

@@ -1,24 +1,42 @@
 """Which runner executes a pipeline, with which options, and how its failures reach the user."""
 
+import logging
 import os
 import re
+import shlex
+import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from beam_pipelines.errors import OptionError, RunError
 
+_LOGGER = logging.getLogger(__name__)
+
 _LOCAL_RUNNERS = frozenset({"", "DirectRunner", "FnApiRunner"})
-_WORKER_PLUGIN = "beam_pipelines.worker_plugin"
+_WORKER_DIED = "Worker subprocess exited with return code"
 _OUR_ERROR = re.compile(r"beam_pipelines\.errors\.\w+Error: (.*?)(?: \[while running .*)?$", re.MULTILINE)
 _OS_ERROR = re.compile(r"\[Errno \d+\] ([^\n]*?)(?: \[while running .*)?$", re.MULTILINE)
 
 
 class LocalRunner(FnApiRunner):
-    """Beam's runner in Python. Beam's own choice for `DirectRunner` first looks for a Prism binary to download."""
+    """Beam's runner in Python. Beam's own choice for `DirectRunner` first looks for a Prism binary to download.
+
+    Args:
+        worker_processes: whether the work is done by processes of their own, instead of in this one. They are those of
+            Beam's `--direct_running_mode multi_processing`, but end when this process does.
+    """
+
+    def __init__(self, *, worker_processes: bool = False) -> None:
+        silence = "" if _LOGGER.isEnabledFor(logging.DEBUG) else " 2>/dev/null"  # failures reach the driver as such
+        command = f"exec {shlex.quote(sys.executable)} -m beam_pipelines.local_worker{silence}"
+        environment = SubprocessSDKEnvironment.from_command_string(command) if worker_processes else None
+        super().__init__(default_environment=environment)
 
 
 def beam_options(arguments: Sequence[str]) -> PipelineOptions:
@@ -54,10 +72,9 @@ def local_workers(options: PipelineOptions, *, bundles: int) -> int:
 
 def run_pipeline(pipeline: beam.Pipeline) -> None:
     """Runs a pipeline to its end; raises RunError in one line for failures that a user can mend."""
+    threading.excepthook = _end_if_worker_died
     try:
         pipeline.run().wait_until_finish()
-    except KeyboardInterrupt:
-        raise
     except Exception as error:
         text = str(error)
         if known := _OUR_ERROR.search(text):
@@ -77,13 +94,22 @@ def new_pipeline(options: PipelineOptions, *, workers: int = 1) -> beam.Pipeline
     if not is_local(options):
         return beam.Pipeline(options=options)
     values: dict[str, Any] = {**options.get_all_options(drop_default=True), "direct_num_workers": workers}
-    values.pop("runner", None)
-    values["direct_running_mode"] = "multi_processing" if workers > 1 else "in_memory"
-    local = PipelineOptions.from_dictionary(values)
-    if workers > 1:
-        setup = local.view_as(SetupOptions)
-        setup.beam_plugins = [*(setup.beam_plugins or []), _WORKER_PLUGIN]
-    return beam.Pipeline(runner=LocalRunner(), options=local)
+    values = {name: value for name, value in values.items() if name not in {"runner", "direct_running_mode"}}
+    runner = LocalRunner(worker_processes=workers > 1)
+    return beam.Pipeline(runner=runner, options=PipelineOptions.from_dictionary(values))
+
+
+def _end_if_worker_died(failure: threading.ExceptHookArgs) -> None:
+    """Ends this process when a worker process was killed, for which Beam would wait for ever."""
+    if _WORKER_DIED in str(failure.exc_value):
+        print(  # noqa: T201
+            "error: a worker process was killed, perhaps for lack of memory: give the same command again to go on, "
+            "with fewer --direct_num_workers or --fetch_threads if it happens again",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(1)
+    threading.__excepthook__(failure)
 
 
 def _runner(options: PipelineOptions) -> None:

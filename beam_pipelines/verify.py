@@ -31,12 +31,13 @@ _SHOWN_PROBLEMS = 20
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Seen:
-    """What one shard holds: hashes of keys, of groups and of picture bytes, and what is wrong."""
+    """What one shard holds: hashes of keys, of groups and of picture bytes, examples per class, and what is wrong."""
 
     shard: Shard
     keys: list[int]
     groups: set[int]
     contents: set[int]
+    labels: collections.Counter[int]
     problems: list[str]
 
 
@@ -59,13 +60,13 @@ def verify(directory: str) -> Iterator[str]:
     for shard in seen:
         yield from shard.problems
     yield from _check_identity(seen)
-    yield from _check_counts(directory, info)
+    yield from _check_counts(directory, info, seen, labels)
 
 
 def _check_shard(plan: PlanFiles, shard: Shard, labels: list[str], info: dict[str, Any]) -> _Seen:
     """Reads one shard; what it says of itself is checked against the plan, the classes and the account."""
     planned = {row.artwork.key: row for row in map(PlannedPicture.from_line, files.read_lines(plan.rows(shard)))}
-    seen = _Seen(shard=shard, keys=[], groups=set(), contents=set(), problems=[])
+    seen = _Seen(shard=shard, keys=[], groups=set(), contents=set(), labels=collections.Counter(), problems=[])
     told = {value["name"]: value for value in info["splits"][shard.split]["shards"]}.get(shard.file_name)
     try:
         content = read_content(plan, shard)
@@ -74,8 +75,10 @@ def _check_shard(plan: PlanFiles, shard: Shard, labels: list[str], info: dict[st
         with files.open_to_read(plan.shard(shard)) as file:
             for record in read_records(file):
                 _check_example(decode_example(record), planned, labels, seen)
-    except (CorruptRecordError, FileNotFoundError) as error:
+    except CorruptRecordError as error:
         seen.problems.append(f"{shard.file_name}: {error}")
+    except FileNotFoundError:
+        seen.problems.append(f"{shard.file_name} is missing")
     return seen
 
 
@@ -89,6 +92,7 @@ def _check_example(
     key = example[Feature.KEY][0].decode("utf-8", "surrogatepass")
     seen.keys.append(stable_hash(key))
     seen.contents.add(stable_hash(example[Feature.SHA256][0].decode()))
+    seen.labels.update(example[Feature.LABEL])
     problem = _problem_of(example, planned.get(key), labels)
     if problem:
         seen.problems.append(f"{seen.shard.file_name}: {key}: {problem}")
@@ -103,7 +107,7 @@ def _problem_of(example: dict[str, list[Any]], planned: PlannedPicture | None, l
     class_ids = tuple(example[Feature.LABEL])
     if (texts, class_ids) != (planned.artwork.labels, planned.class_ids):
         return f"has the classes {class_ids} {texts} instead of {planned.class_ids} {planned.artwork.labels}"
-    if texts != tuple(labels[number] for number in class_ids):
+    if texts != tuple(labels[number] if number < len(labels) else "" for number in class_ids):
         return f"has the class ids {class_ids}, which {LABELS_FILE} names otherwise than {texts}"
     size = (example[Feature.WIDTH][0], example[Feature.HEIGHT][0])
     try:
@@ -125,7 +129,23 @@ def _check_identity(seen: list[_Seen]) -> Iterator[str]:
             yield f"{both} {what} are on both sides of the split"
 
 
-def _check_counts(directory: str, info: dict[str, Any]) -> Iterator[str]:
+def _check_counts(directory: str, info: dict[str, Any], seen: list[_Seen], labels: list[str]) -> Iterator[str]:
+    in_all: collections.Counter[str] = collections.Counter()
+    for split in SPLITS:
+        shards = [shard for shard in seen if shard.shard.split == split]
+        examples = sum(len(shard.keys) for shard in shards)
+        if examples != info["splits"][split]["examples"]:
+            yield f"{split} has {examples} examples instead of {info['splits'][split]['examples']}"
+        of_class = sum((shard.labels for shard in shards), collections.Counter())
+        found = {label: of_class[number] for number, label in enumerate(labels) if of_class[number]}
+        in_all.update(found)
+        if found != info["splits"][split]["labels"]:
+            yield f"{split} does not have the pictures of each class that {INFO_FILE} says"
+    if {label: in_all[label] for label in labels} != info["labels"]:
+        yield f"the classes do not have the pictures that {INFO_FILE} says"
+    written = sum(len(shard.keys) for shard in seen)
+    if written != info["written"]:
+        yield f"{written} examples were found instead of {info['written']}"
     rejected = collections.Counter(line["reason"] for line in _rejected(directory))
     if dict(rejected) != info["rejected"]:
         yield f"{REJECTED_FILE} has {dict(rejected)} instead of {info['rejected']}"

@@ -402,6 +402,21 @@ def _redirect(status: int, location: str) -> Callable[[Handler, int], None]:
     return respond
 
 
+def _redirect_with_endless_body(handler: Handler, _visit: int) -> None:
+    handler.close_connection = True
+    handler.send(handler.head(302, "Location: ../case/good", "Content-Length: 1099511627776"))
+    while not handler.server.museum.closing.is_set():
+        handler.send(bytes(64 * 1024))
+
+
+def _sets_a_cookie(handler: Handler, _visit: int) -> None:
+    """Answers well only to those who bring no cookie."""
+    if "Cookie" in handler.headers:
+        handler.answer(_HTML, status=400, content_type="text/html")
+    else:
+        handler.answer(jpeg(1), headers=("Set-Cookie: visitor=1; Path=/",))
+
+
 def _only_at(path: str) -> Callable[[Handler, int], None]:
     """Answers well only if what was asked for, unquoted once, is `path`."""
 
@@ -430,6 +445,7 @@ def _make_cases() -> dict[str, Case]:
 
     add("good", WRITTEN, _good)
     add("good_png", WRITTEN, _sends(lambda: png(2), content_type="image/png"))
+    add("sets_a_cookie", WRITTEN, _sets_a_cookie)
 
     add("not_found", Reason.NOT_FOUND, _page(404))
     add("gone", Reason.NOT_FOUND, _page(410))
@@ -473,6 +489,8 @@ def _make_cases() -> dict[str, Case]:
     add("unknown_encoding", Reason.HTTP_ERROR, _sends(lambda: jpeg(1), headers=("Content-Encoding: br",)))
 
     add("redirect", WRITTEN, _redirect(302, "../case/good"))
+    add("redirect_to_two_places", WRITTEN, _page(302, "Location: ../case/good", "Location: ../case/gone"))
+    add("redirect_with_endless_body", WRITTEN, _redirect_with_endless_body)
     add("redirect_loop", Reason.TOO_MANY_REDIRECTS, _redirect(301, "/case/redirect_loop"))
     add("redirect_to_file", Reason.REFUSED_ADDRESS, _redirect(302, "file:///etc/passwd"))
     add("redirect_to_bucket", Reason.REFUSED_ADDRESS, _redirect(307, "gs://bucket/object"))

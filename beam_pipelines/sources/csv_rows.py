@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import re
+import zlib
 from collections.abc import Iterator
 
 from apache_beam.io.filesystem import BeamIOError
@@ -33,7 +34,8 @@ def read_rows(path: str) -> Iterator[tuple[int, list[str]]]:
     """Yields each row of a CSV file that has any text, with the number of its line (from 1).
 
     Raises:
-        RunError: the file is no CSV: a quoted field goes on for more than a million characters.
+        RunError: the file is no CSV, as a quoted field goes on for more than a million characters, or what is
+            compressed was cut short or damaged.
     """
     csv.field_size_limit(_MAX_FIELD_CHARACTERS)
     with files.open_to_read(path, decompress=True) as file:
@@ -45,6 +47,8 @@ def read_rows(path: str) -> Iterator[tuple[int, list[str]]]:
                     yield reader.line_num, row
         except csv.Error as error:
             raise RunError(f"{path} is no CSV file near line {reader.line_num}: {error}") from error
+        except (EOFError, zlib.error) as error:
+            raise RunError(f"{path} is not whole, it ends near line {reader.line_num}: {error}") from error
 
 
 def read_header(path: str) -> list[str]:

@@ -7,6 +7,7 @@ must stay on one side of the split) and the attributes that examples and report 
 import dataclasses
 import functools
 import os
+import re
 from collections.abc import Iterator
 
 import apache_beam as beam
@@ -21,6 +22,7 @@ from beam_pipelines.sources.csv_rows import matching_files, read_header, read_ro
 
 _URI_COLUMNS = ("uri", "image_uri", "url", "image_url", "gs_uri", "image", "path", "file", "filename")
 _LABEL = "label"
+_ADDRESS = re.compile(r"/|\.\w{2,5}$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +63,7 @@ def find_columns(first_row: list[str], options: SourceOptions) -> Columns:
     """Returns where things stand, from the first row; raises OptionError if the attribute is not there."""
     names = [snake_case(cell) for cell in first_row]
     uri = next((name for name in _URI_COLUMNS if name in names), None)
-    if uri is None or "/" in first_row[names.index(uri)] or "." in first_row[names.index(uri)]:
+    if uri is None or any(_ADDRESS.search(cell.strip()) for cell in (first_row[0], first_row[names.index(uri)])):
         check_label_attribute(options, [_LABEL])
         return Columns()
     others = [name for name in names if name not in {uri, "key", "group", ""}]

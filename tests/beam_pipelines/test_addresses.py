@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_pipelines import addresses
+from beam_pipelines import transport
 from beam_pipelines.addresses import HttpAddress, follow_redirect, is_public, parse_http, resolve
 from beam_pipelines.rejects import Reason, RejectedError
 
@@ -74,6 +74,7 @@ def test_any_text_is_read_or_rejected(text: str) -> None:
         assert read.target.isascii()
         assert read.target.isprintable()
         assert " " not in read.target
+        assert parse_http(read.url) == read
 
 
 @pytest.mark.parametrize(
@@ -167,6 +168,6 @@ def test_numbers_in_disguise_are_seen_through() -> None:
 
 
 def test_certificates_are_verified() -> None:
-    context = addresses._tls_context()
+    context = transport._tls_context()
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname

@@ -1,9 +1,12 @@
 import contextlib
 import gzip
 import os
+import pickle
 import re
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,7 +28,8 @@ from gcp_storage_emulator.server import create_server
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from beam_pipelines import addresses, fetch
+from beam_pipelines import addresses, cloud_storage, transport
+from beam_pipelines.byte_streams import inflate
 from beam_pipelines.errors import OptionError
 from beam_pipelines.fetch import Fetcher, FetchLimits
 from beam_pipelines.rejects import Reason, RejectedError, Stage
@@ -104,6 +109,21 @@ def test_a_server_that_drips_is_left_when_the_time_is_over(name: str, server: Ho
         started = time.monotonic()
         rejection(fetcher, server.url(CASES[name].path))
         assert 0.2 <= time.monotonic() - started < 2
+
+
+def test_redirects_share_the_time_of_a_try(
+    server: HostileServer, fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timeouts: list[float] = []
+    ask = fetcher._session.ask
+
+    def observed(address: addresses.HttpAddress, *, timeout: float) -> requests.Response:
+        timeouts.append(timeout)
+        return ask(address, timeout=timeout)
+
+    monkeypatch.setattr(fetcher._session, "ask", observed)
+    rejection(fetcher, server.url("/case/redirect_loop"))
+    assert timeouts == sorted(set(timeouts), reverse=True)
 
 
 @pytest.mark.parametrize("name", ["good", "chunked", "gzip", "deflate", "redirect", "reset_then_good", "space"])
@@ -233,7 +253,19 @@ def test_proxies_and_cookies_are_left_alone(server: HostileServer, monkeypatch: 
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     with impatient() as fetcher:
-        assert fetcher.fetch(server.url("/case/good")) == jpeg(1)
+        assert [fetcher.fetch(server.url("/case/sets_a_cookie")) for _ in range(2)] == [jpeg(1)] * 2
+
+
+def test_a_rejection_keeps_its_fields_on_its_way_to_another_process(fetcher: Fetcher) -> None:
+    error = pickle.loads(pickle.dumps(rejection(fetcher, "gs://bucket")))
+    assert (error.reason, error.detail) == (Reason.BAD_URI, "give gs://bucket/object")
+
+
+def test_neither_beam_nor_tensorflow_is_imported_and_googles_storage_only_for_its_addresses() -> None:
+    program = "import sys, beam_pipelines.fetch; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout.split()
+    assert "requests" in modules
+    assert not {"apache_beam", "tensorflow", "google.cloud.storage", "google.auth"} & set(modules)
 
 
 def test_a_decompressed_picture_is_held_within_the_limit() -> None:
@@ -241,7 +273,7 @@ def test_a_decompressed_picture_is_held_within_the_limit() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(RejectedError) as caught:
-            fetch._inflate(iter([bomb]), max_bytes=MAX_BYTES)
+            inflate(iter([bomb]), max_bytes=MAX_BYTES)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -256,9 +288,9 @@ def test_compressed_bytes_come_out_whole_however_they_are_cut(size: int) -> None
     for packed in (gzip.compress(data), zlib.compress(data), bare.compress(data) + bare.flush()):
         for step in (1, 7, 100_000):
             pieces = (packed[start : start + step] for start in range(0, len(packed), step))
-            assert fetch._inflate(pieces, max_bytes=1000) == data
+            assert inflate(pieces, max_bytes=1000) == data
     twice = gzip.compress(data) + gzip.compress(data)
-    assert fetch._inflate(iter([twice]), max_bytes=2000) == data * 2
+    assert inflate(iter([twice]), max_bytes=2000) == data * 2
 
 
 def test_private_addresses_are_refused_before_anything_is_sent(server: HostileServer) -> None:
@@ -367,7 +399,7 @@ def test_https_takes_only_certificates_that_are_vouched_for_and_name_the_host(
         uri = f"https://museum.example:{server.port}/case/good"
         assert str(rejection(fetcher, uri)) == "connection_failed: certificate not accepted"
         trusting = ssl.create_default_context(cafile=str(certificate))
-        monkeypatch.setattr(addresses, "_tls_context", lambda: trusting)
+        monkeypatch.setattr(transport, "_tls_context", lambda: trusting)
         assert [fetcher.fetch(uri), fetcher.fetch(uri)] == [jpeg(1), jpeg(1)]
         error = rejection(fetcher, uri.replace("museum", "other"))
         assert str(error) == "connection_failed: certificate not accepted"
@@ -380,7 +412,7 @@ def test_a_server_that_drips_over_https_is_left_when_the_time_is_over(
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", Resolver(["127.0.0.1"]))
     trusting = ssl.create_default_context(cafile=str(certificate))
-    monkeypatch.setattr(addresses, "_tls_context", lambda: trusting)
+    monkeypatch.setattr(transport, "_tls_context", lambda: trusting)
     with HostileServer(certificate=certificate) as server, impatient(total_timeout=0.3, max_retries=0) as fetcher:
         error = rejection(fetcher, f"https://museum.example:{server.port}/case/drips_body")
         assert error.reason is Reason.TIMED_OUT
@@ -466,7 +498,7 @@ def test_any_answer_is_a_body_or_rejected(monkeypatch: pytest.MonkeyPatch, answe
         return ours
 
     peers: list[socket.socket] = []
-    monkeypatch.setattr(addresses.Connection, "_connect_to", connected)
+    monkeypatch.setattr(transport.Connection, "_connect_to", connected)
     with impatient(max_bytes=50) as fetcher, contextlib.suppress(RejectedError):
         assert len(fetcher.fetch("http://127.0.0.1/x")) <= 50
     for peer in peers:
@@ -519,7 +551,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     emulator.start()
     port = emulator._api._httpd.server_address[1]
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
-    yield fetch.new_storage_client().bucket("pictures")
+    yield cloud_storage.new_client().bucket("pictures")
     emulator.stop()
 
 
@@ -564,7 +596,7 @@ def test_storage_that_refuses(status: int, reason: Reason, monkeypatch: pytest.M
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(fetch, "new_storage_client", Client)
+    monkeypatch.setattr(cloud_storage, "new_client", Client)
     assert rejection(fetcher, "gs://pictures/1.jpg").reason is reason
 
 
@@ -574,14 +606,14 @@ def test_google_credentials_are_looked_for_only_where_there_may_be_some(
     for name in ("STORAGE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
-    monkeypatch.setattr(fetch, "_GOOGLE_MACHINE", tmp_path / "product_name")
-    assert not fetch.has_google_credentials()
+    monkeypatch.setattr(cloud_storage, "_GOOGLE_MACHINE", tmp_path / "product_name")
+    assert not cloud_storage.has_google_credentials()
     (tmp_path / "product_name").write_text("Google Compute Engine\n")
-    assert fetch.has_google_credentials()
+    assert cloud_storage.has_google_credentials()
     (tmp_path / "product_name").write_text("Standard PC\n")
-    assert not fetch.has_google_credentials()
+    assert not cloud_storage.has_google_credentials()
     (tmp_path / "application_default_credentials.json").write_text("{}")
-    assert fetch.has_google_credentials()
+    assert cloud_storage.has_google_credentials()
 
 
 @pytest.mark.parametrize(

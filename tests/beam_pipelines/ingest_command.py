@@ -1,0 +1,75 @@
+"""Runs the ingest command as a user does, in a process of its own, and reads what it leaves."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from beam_pipelines.dataset import Feature
+from beam_pipelines.tfrecords import decode_example, read_records
+
+# TensorFlow's own files, and the page, need not be the same twice.
+_NOT_COMPARED = ("transform_fn/", "report.html")
+
+QUICK = ("--connect_timeout", "2", "--read_timeout", "1", "--total_timeout", "2", "--backoff", "0.01")
+
+
+def start_ingest(*arguments: object, preexec: Callable[[], None] | None = None) -> subprocess.Popen[str]:
+    """Starts the command in a session of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "beam_pipelines.ingest", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=preexec,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
+
+
+def run_ingest(*arguments: object, preexec: Callable[[], None] | None = None) -> tuple[int, str]:
+    """Runs the command to its end; returns its exit code and what it printed."""
+    process = start_ingest(*arguments, preexec=preexec)
+    output, _ = process.communicate(timeout=240)
+    return process.returncode, output
+
+
+def write_manifest(path: Path, rows: Iterable[tuple[str, ...]]) -> Path:
+    """Writes an image list with a header."""
+    lines = ["uri,label", *(",".join(f'"{cell}"' for cell in row) for row in rows)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def read_examples(directory: Path, split: str = "") -> list[dict[str, Any]]:
+    """Returns the features of every example."""
+    examples = []
+    for path in sorted(directory.glob(f"{split}*.tfrecord")):
+        with path.open("rb") as file:
+            examples += [decode_example(record) for record in read_records(file)]
+    return examples
+
+
+def keys_of(directory: Path, split: str = "") -> set[str]:
+    """Returns the keys of the examples."""
+    return {example[Feature.KEY][0].decode() for example in read_examples(directory, split)}
+
+
+def rejected_reasons(directory: Path) -> dict[str, str]:
+    """Returns the reason of every rejected row by its key."""
+    lines = map(json.loads, (directory / "rejected.jsonl").read_text().splitlines())
+    return {line["key"]: line["reason"] for line in lines}
+
+
+def information(directory: Path) -> Any:
+    """Returns what `dataset_info.json` says."""
+    return json.loads((directory / "dataset_info.json").read_text())
+
+
+def content(directory: Path) -> dict[str, bytes]:
+    """Returns the bytes of every file that must come out the same however the data set came about."""
+    files = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in sorted(files.items()) if not name.startswith(_NOT_COMPARED)}
