@@ -6,6 +6,7 @@ Everything here looks at metadata alone and comes out the same on every runner, 
 import dataclasses
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Literal
 
 import apache_beam as beam
 from apache_beam import pvalue
@@ -13,12 +14,13 @@ from apache_beam import pvalue
 from beam_pipelines.artwork import Artwork, stable_hash
 from beam_pipelines.dataset import SPLITS, TRAIN, VALIDATION, Shard
 from beam_pipelines.rejects import Dropped, Reason
-from beam_pipelines.rows import DroppedRow, drop, flat_map_rows
+from beam_pipelines.rows import ARTWORKS, DROPPED, DroppedRow, drop, flat_map_rows
 
 _HASHES = 1 << 63
 _EXAMPLES_IN_SHARD = 500
 _FEWEST_SHARDS = 8
 _NAMED_LABELS = 5
+_SHARED = "shared"
 
 
 def check_labels(
@@ -79,6 +81,41 @@ def merge_rows(rows: Iterable[Artwork], *, multi_label: bool) -> Iterator[Artwor
     yield dataclasses.replace(first, labels=labels, split=split)
     for row in others:
         yield drop(_dropped(row, Reason.DUPLICATE_URI))
+
+
+class RejectDuplicateKeys(beam.PTransform):
+    """Keeps one of several pictures that go by the same key: outputs `artworks` and `dropped`.
+
+    Keys are unique in most sources. So only their hashes are counted; the few pictures that share one are compared.
+    """
+
+    def expand(self, artworks: beam.PCollection) -> dict[str, beam.PCollection]:
+        shared = (
+            artworks
+            | "KeyHashes" >> beam.Map(_rank).with_output_types(int)
+            | "CountKeyHashes" >> beam.combiners.Count.PerElement()
+            | "MoreThanOnce" >> beam.Filter(lambda counted: counted[1] > 1)
+        )
+        parted = artworks | "PartShared" >> beam.FlatMap(_part_shared, pvalue.AsDict(shared)).with_output_types(
+            Artwork, shared=Artwork
+        ).with_outputs(_SHARED, main=ARTWORKS)
+        first = (
+            parted[_SHARED]
+            | beam.WithKeys(lambda artwork: artwork.key).with_output_types(tuple[str, Artwork])
+            | beam.GroupByKey()
+            | beam.Values()
+            | "FirstOfKey" >> flat_map_rows(first_of_key)
+        )
+        kept = (parted[ARTWORKS], first[ARTWORKS]) | "Kept" >> beam.Flatten()
+        return {ARTWORKS: kept, DROPPED: first[DROPPED]}
+
+
+def first_of_key(artworks: Iterable[Artwork]) -> Iterator[Artwork | DroppedRow]:
+    """Yields the picture of the smallest address among those of one key, and the others as dropped."""
+    first, *others = sorted(artworks, key=lambda artwork: artwork.image_uri)
+    yield first
+    for artwork in others:
+        yield drop(_dropped(artwork, Reason.DUPLICATE_KEY, f"{first.image_uri} has it too"))
 
 
 def select_labels(artwork: Artwork, labels: Collection[str]) -> Iterator[Artwork | DroppedRow]:
@@ -144,16 +181,9 @@ def assign_shard(artwork: Artwork, counts: Mapping[str, int]) -> str:
     return Shard(artwork.split, stable_hash(artwork.key, salt="shard") % count, count).name
 
 
-def order_in_shard(artworks: Iterable[Artwork]) -> tuple[list[Artwork], list[Dropped]]:
-    """Returns a shard's pictures in their order, by hash of the key, and those whose key another picture has too."""
-    ordered: list[Artwork] = []
-    dropped: list[Dropped] = []
-    for artwork in sorted(artworks, key=lambda artwork: (_rank(artwork), artwork.key, artwork.image_uri)):
-        if ordered and ordered[-1].key == artwork.key:
-            dropped.append(_dropped(artwork, Reason.DUPLICATE_KEY, f"{ordered[-1].image_uri} has it too"))
-        else:
-            ordered.append(artwork)
-    return ordered, dropped
+def order_in_shard(artworks: Iterable[Artwork]) -> list[Artwork]:
+    """Returns a shard's pictures in their order, by hash of the key."""
+    return sorted(artworks, key=lambda artwork: (_rank(artwork), artwork.key))
 
 
 def cross_split_losers(pictures: Iterable[tuple[str, int, str]]) -> list[tuple[str, int]]:
@@ -186,6 +216,12 @@ def _rank(artwork: Artwork) -> int:
 
 def _ranks(artwork: Artwork, *, per_label: bool) -> list[tuple[str, int]]:
     return [(name, _rank(artwork)) for name in (artwork.labels if per_label else ("",))]
+
+
+def _part_shared(
+    artwork: Artwork, shared: Mapping[int, int]
+) -> Iterator[Artwork | pvalue.TaggedOutput[Literal["shared"], Artwork]]:
+    yield pvalue.TaggedOutput(_SHARED, artwork) if _rank(artwork) in shared else artwork
 
 
 def _within(artwork: Artwork, last: Mapping[str, int], *, per_label: bool) -> Iterator[Artwork | DroppedRow]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from beam_pipelines.dataset import TRAIN, VALIDATION
 from beam_pipelines.errors import OptionError
-from beam_pipelines.fetch import FetchLimits
+from beam_pipelines.fetch.fetcher import FetchLimits
 from beam_pipelines.images import ImageLimits
 from beam_pipelines.sources import MET_MIRROR, SOURCE_NAMES, SourceOptions
 
@@ -51,6 +51,8 @@ class DatasetOptions:
         if self.source not in SOURCE_NAMES:
             raise OptionError(f"unknown source {self.source!r}: choose one of {', '.join(SOURCE_NAMES)}")
         _check_ranges(self)
+        if self.labels_file and self.max_labels:
+            raise OptionError(f"--labels_file names the classes, --max_labels {self.max_labels} counts them: give one")
         if self.num_shards == 1 and (self.validation_input or self.validation_fraction > 0):
             raise OptionError("--num_shards 1 leaves no shard for validation: give 2 or --validation_fraction 0")
 
@@ -157,8 +159,8 @@ def _check_ranges(options: DatasetOptions) -> None:
             raise OptionError(f"--{name} {getattr(options, name)} is not positive")
     if options.num_shards > 99_999:
         raise OptionError(f"--num_shards {options.num_shards} is more than 99999")
-    if not 1 <= options.jpeg_quality <= 100:
-        raise OptionError(f"--jpeg_quality {options.jpeg_quality} is not between 1 and 100")
+    if not 1 <= options.jpeg_quality <= 95:
+        raise OptionError(f"--jpeg_quality {options.jpeg_quality} is not between 1 and 95")
     if not 0 <= options.validation_fraction < 1:
         raise OptionError(f"--validation_fraction {options.validation_fraction} is not at least 0 and below 1")
 
@@ -219,7 +221,7 @@ def _add_output_options(group: _Group) -> None:
     group.add_argument(
         "--image_size", type=int, default=320, help="pixels of the shorter side, never enlarged (default: %(default)s)"
     )
-    group.add_argument("--jpeg_quality", type=int, default=90, help="1 to 100 (default: %(default)s)")
+    group.add_argument("--jpeg_quality", type=int, default=90, help="1 to 95 (default: %(default)s)")
     group.add_argument(
         "--min_image_side", type=int, default=16, help="smaller pictures are rejected (default: %(default)s pixels)"
     )

@@ -19,6 +19,7 @@ from beam_pipelines.artwork import Artwork
 from beam_pipelines.choice import (
     LimitImages,
     MergeRowsOfOneAddress,
+    RejectDuplicateKeys,
     assign_shard,
     assign_split,
     check_labels,
@@ -31,12 +32,12 @@ from beam_pipelines.commands import native_messages_held_back
 from beam_pipelines.counts import WriteCounts, below
 from beam_pipelines.dataset import SPLITS, VALIDATION, Shard, shards_of
 from beam_pipelines.errors import RunError
-from beam_pipelines.fetch import FetchLimits
+from beam_pipelines.fetch.fetcher import FetchLimits
 from beam_pipelines.label_choice import LabelChoice
 from beam_pipelines.options import DatasetOptions
 from beam_pipelines.plan_files import PlanFiles, PlannedPicture, rejected_line
 from beam_pipelines.rejects import Dropped, Kind
-from beam_pipelines.rows import ARTWORKS, DROPPED, DroppedRow, flat_map_rows
+from beam_pipelines.rows import ARTWORKS, DROPPED, flat_map_rows
 from beam_pipelines.runners import new_pipeline, run_pipeline
 from beam_pipelines.sources import make_source
 
@@ -108,9 +109,10 @@ def _read_rows(
     labelled = rows | "CheckLabels" >> flat_map_rows(
         check_labels, allowed=frozenset(choice.fixed), default_label=options.default_label
     )
-    pictures = labelled[ARTWORKS] | MergeRowsOfOneAddress(multi_label=options.multi_label)
+    merged = labelled[ARTWORKS] | MergeRowsOfOneAddress(multi_label=options.multi_label)
+    pictures = merged[ARTWORKS] | RejectDuplicateKeys()
     pictures[ARTWORKS] | "WriteCandidates" >> beam.io.WriteToText(plan.path(_CANDIDATES, "part"), coder=ArtworkCoder())
-    dropped = (unread, labelled[DROPPED], pictures[DROPPED]) | "Dropped" >> beam.Flatten()
+    dropped = (unread, labelled[DROPPED], merged[DROPPED], pictures[DROPPED]) | "Dropped" >> beam.Flatten()
     _write_rejected(dropped, plan, "read")
     counted = (
         rows | "CountRows" >> beam.Map(lambda _: ("read", 1)),
@@ -145,17 +147,16 @@ def _deal_out(
         assign_split, validation_fraction=options.validation_fraction
     ).with_output_types(Artwork)
     planned = split | "WriteRows" >> _WriteRows(labels, plan, options.num_shards)
-    dropped.append(planned[DROPPED])
     all_dropped = dropped | "Dropped" >> beam.Flatten()
     _write_rejected(all_dropped, plan, "choice")
-    counted = (planned["counts"], all_dropped | "CountReasons" >> beam.Map(_reason_count))
+    counted = (planned, all_dropped | "CountReasons" >> beam.Map(_reason_count))
     counted | "Counts" >> beam.Flatten() | WriteCounts(plan.path(_SECOND_COUNTS))
     run_pipeline(pipeline)
     return _read_counts(plan.path(_SECOND_COUNTS))
 
 
 class _WriteRows(beam.PTransform):
-    """Deals pictures out to shards and writes the rows of each; outputs `dropped` and `counts`."""
+    """Deals pictures out to shards and writes the rows of each; gives counts of them."""
 
     def __init__(self, labels: list[str], plan: PlanFiles, num_shards: int) -> None:
         super().__init__()
@@ -163,7 +164,7 @@ class _WriteRows(beam.PTransform):
         self._plan = plan
         self._num_shards = num_shards
 
-    def expand(self, pictures: beam.PCollection) -> pvalue.DoOutputsTuple:
+    def expand(self, pictures: beam.PCollection) -> beam.PCollection:
         num_shards = self._num_shards
         shard_counts = (
             pictures
@@ -179,21 +180,17 @@ class _WriteRows(beam.PTransform):
                 lambda artwork, counts: (assign_shard(artwork, counts), artwork), pvalue.AsSingleton(shard_counts)
             ).with_output_types(tuple[str, Artwork])
             | "GroupByShard" >> beam.GroupByKey()
-            | "WriteShardRows"
-            >> beam.FlatMapTuple(self._write)
-            .with_output_types(tuple[str, int], dropped=Dropped)
-            .with_outputs(DROPPED, main="counts")
+            | "WriteShardRows" >> beam.FlatMapTuple(self._write).with_output_types(tuple[str, int])
         )
 
-    def _write(self, shard_name: str, artworks: Iterable[Artwork]) -> Iterator[tuple[str, int] | DroppedRow]:
+    def _write(self, shard_name: str, artworks: Iterable[Artwork]) -> Iterator[tuple[str, int]]:
         shard = Shard.parse(shard_name)
-        ordered, dropped = order_in_shard(artworks)
+        ordered = order_in_shard(artworks)
         rows = (
             PlannedPicture(artwork=artwork, class_ids=tuple(self._class_ids[label] for label in artwork.labels))
             for artwork in ordered
         )
         files.write_lines(self._plan.rows(shard), (row.to_line() for row in rows))
-        yield from (pvalue.TaggedOutput(DROPPED, row) for row in dropped)
         yield f"shards/{shard.split}/{shard.count}", 1
         yield f"pictures/{shard.split}", len(ordered)
         for artwork in ordered:

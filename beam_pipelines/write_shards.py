@@ -22,7 +22,7 @@ from beam_pipelines import files
 from beam_pipelines.choice import cross_split_losers, key_rank
 from beam_pipelines.dataset import Shard
 from beam_pipelines.errors import RunError
-from beam_pipelines.fetch import Fetcher, FetchLimits
+from beam_pipelines.fetch.fetcher import Fetcher, FetchLimits
 from beam_pipelines.images import ImageLimits, PixelGate, shrink
 from beam_pipelines.plan_files import Account, PlanFiles, read_account
 from beam_pipelines.progress import ProgressFile

@@ -94,12 +94,13 @@ def to_artwork(row: list[str], columns: Columns, *, folder: str, options: Source
     if not uri:
         return None
     more = row[columns.more_labels_from :] if columns.more_labels_from is not None else []
+    if folder and "://" not in uri and not os.path.isabs(uri):
+        uri = files.join(folder, uri)
     key = cell(columns.key) or uri
-    is_relative = "://" not in uri and not os.path.isabs(uri)
     return Artwork(
         key=key,
         group=cell(columns.group) or key,
-        image_uri=files.join(folder, uri) if folder and is_relative else uri,
+        image_uri=uri,
         labels=clean_labels([cell(columns.label), *more], separator=options.split_values),
         attributes={name: text for name, index in columns.attributes if (text := clean_text(cell(index)))},
         split=options.split,

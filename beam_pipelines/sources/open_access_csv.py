@@ -90,7 +90,11 @@ class _JoinImages(beam.PTransform):
 def join_pictures(object_id: str, found: Mapping[str, Any]) -> Iterator[Artwork | DroppedRow]:
     """Yields the pictures of one object, numbered in the order of the image lists, and what finds no partner."""
     objects = sorted(found[_OBJECTS], key=repr)
-    images = sorted(image for image in found[_IMAGES] if image[2])
+    listed = sorted(found[_IMAGES])
+    images = [image for image in listed if image[2]]
+    for file, line, uri in listed:
+        if not uri:
+            yield _dropped(f"{file}:{line}", Reason.BAD_ROW, "the line has no address")
     for again in objects[1:]:
         yield _dropped(again.key, Reason.BAD_ROW, "the catalogue has this object more than once")
     if not objects:

@@ -28,10 +28,10 @@ from gcp_storage_emulator.server import create_server
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from beam_pipelines import addresses, cloud_storage, transport
-from beam_pipelines.byte_streams import inflate
 from beam_pipelines.errors import OptionError
-from beam_pipelines.fetch import Fetcher, FetchLimits
+from beam_pipelines.fetch import addresses, cloud_storage, transport
+from beam_pipelines.fetch.byte_streams import inflate
+from beam_pipelines.fetch.fetcher import Fetcher, FetchLimits
 from beam_pipelines.rejects import Reason, RejectedError, Stage
 from tests.hostile_server import CASES, HostileServer, jpeg
 
@@ -262,7 +262,7 @@ def test_a_rejection_keeps_its_fields_on_its_way_to_another_process(fetcher: Fet
 
 
 def test_neither_beam_nor_tensorflow_is_imported_and_googles_storage_only_for_its_addresses() -> None:
-    program = "import sys, beam_pipelines.fetch; print(*sys.modules)"
+    program = "import sys, beam_pipelines.fetch.fetcher; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout.split()
     assert "requests" in modules
     assert not {"apache_beam", "tensorflow", "google.cloud.storage", "google.auth"} & set(modules)

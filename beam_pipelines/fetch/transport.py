@@ -17,7 +17,7 @@ from typing import cast
 
 import certifi
 
-from beam_pipelines.addresses import DEFAULT_PORTS, HttpAddress, resolve
+from beam_pipelines.fetch.addresses import DEFAULT_PORTS, HttpAddress, resolve
 
 _READ_BYTES = 64 * 1024
 _MAX_IDLE_CONNECTIONS = 64

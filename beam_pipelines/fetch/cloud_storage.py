@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from beam_pipelines.addresses import has_control_character
-from beam_pipelines.byte_streams import inflate, too_large
-from beam_pipelines.failures import reason_of_status
+from beam_pipelines.fetch.addresses import has_control_character
+from beam_pipelines.fetch.byte_streams import inflate, too_large
+from beam_pipelines.fetch.failures import reason_of_status
 from beam_pipelines.rejects import Reason, RejectedError
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_pipelines import transport
-from beam_pipelines.addresses import HttpAddress, follow_redirect, is_public, parse_http, resolve
+from beam_pipelines.fetch import transport
+from beam_pipelines.fetch.addresses import HttpAddress, follow_redirect, is_public, parse_http, resolve
 from beam_pipelines.rejects import Reason, RejectedError
 
 

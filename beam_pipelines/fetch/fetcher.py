@@ -17,16 +17,16 @@ from typing import cast
 
 import requests
 
-from beam_pipelines.addresses import HttpAddress, follow_redirect, parse_http, scheme_of
-from beam_pipelines.cloud_storage import CloudStorage, parse_object
 from beam_pipelines.errors import OptionError
-from beam_pipelines.failures import PassingError, failure_of, reason_of_status
-from beam_pipelines.http_bodies import discard_body, read_body, respect_opt_out
-from beam_pipelines.local_files import parse_path, read_file
-from beam_pipelines.rate_limits import HostLimiter, parse_retry_after
+from beam_pipelines.fetch.addresses import HttpAddress, follow_redirect, parse_http, scheme_of
+from beam_pipelines.fetch.cloud_storage import CloudStorage, parse_object
+from beam_pipelines.fetch.failures import PassingError, failure_of, reason_of_status
+from beam_pipelines.fetch.http_bodies import discard_body, read_body, respect_opt_out
+from beam_pipelines.fetch.local_files import parse_path, read_file
+from beam_pipelines.fetch.rate_limits import HostLimiter, parse_retry_after
+from beam_pipelines.fetch.transport import ConnectionLimits
+from beam_pipelines.fetch.web_session import Answer, WebSession
 from beam_pipelines.rejects import Reason, RejectedError
-from beam_pipelines.transport import ConnectionLimits
-from beam_pipelines.web_session import Answer, WebSession
 
 AGENT_NAME = "museum-image-classifier"
 

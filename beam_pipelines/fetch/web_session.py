@@ -14,8 +14,8 @@ import requests
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
-from beam_pipelines.addresses import HttpAddress, parse_http
-from beam_pipelines.transport import Connection, ConnectionLimits, ConnectionPool
+from beam_pipelines.fetch.addresses import HttpAddress, parse_http
+from beam_pipelines.fetch.transport import Connection, ConnectionLimits, ConnectionPool
 
 _READ_BYTES = 64 * 1024
 

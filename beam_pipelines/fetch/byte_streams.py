@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Iterator
 
-from beam_pipelines.failures import PassingError
+from beam_pipelines.fetch.failures import PassingError
 from beam_pipelines.rejects import Reason, RejectedError
 
 

@@ -4,7 +4,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from beam_pipelines.rate_limits import HostLimiter, parse_retry_after
+from beam_pipelines.fetch.rate_limits import HostLimiter, parse_retry_after
 
 
 class FakeTime:

@@ -4,9 +4,9 @@ import contextlib
 import http.client
 
 from beam_pipelines.artwork import clean_text
-from beam_pipelines.byte_streams import at_most, inflate, too_large
+from beam_pipelines.fetch.byte_streams import at_most, inflate, too_large
+from beam_pipelines.fetch.web_session import Answer
 from beam_pipelines.rejects import Reason, RejectedError
-from beam_pipelines.web_session import Answer
 
 # Of an answer that is no picture, this much is read so that the connection can be used again.
 _MAX_DISCARDED_BYTES = 64 * 1024

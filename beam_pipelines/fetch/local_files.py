@@ -6,8 +6,8 @@ import os
 import stat
 from urllib.parse import unquote, urlsplit
 
-from beam_pipelines.addresses import has_control_character, scheme_of
-from beam_pipelines.byte_streams import at_most
+from beam_pipelines.fetch.addresses import has_control_character, scheme_of
+from beam_pipelines.fetch.byte_streams import at_most
 from beam_pipelines.rejects import Reason, RejectedError
 
 _CHUNK_BYTES = 64 * 1024
