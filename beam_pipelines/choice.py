@@ -40,7 +40,7 @@ def check_labels(
     if allowed:
         labels = tuple(label for label in labels if label in allowed)
     if labels:
-        yield dataclasses.replace(artwork, labels=labels)
+        yield _with_labels(artwork, labels)
     else:
         yield drop(_dropped(artwork, Reason.LABEL_NOT_SELECTED, _named(artwork.labels)))
 
@@ -68,17 +68,17 @@ def merge_rows(rows: Iterable[Artwork], *, multi_label: bool) -> Iterator[Artwor
     Without `multi_label`, rows that do not agree on one label are all ambiguous. A picture in a given validation split
     stays there. The row of the smallest key gives the picture its identity.
     """
-    first, *others = sorted(
-        rows, key=lambda row: (row.key, row.group, row.labels, row.split, repr(sorted(row.attributes.items())))
-    )
-    label_sets = {first.labels, *(row.labels for row in others)}
-    labels = tuple(sorted({label for labels in label_sets for label in labels}))
+    first, *others = rows
+    if others:
+        first, *others = sorted((first, *others), key=_identity)
+    labels = tuple(sorted({label for row in (first, *others) for label in row.labels}))
     if not multi_label and len(labels) > 1:
         for row in (first, *others):
             yield drop(_dropped(row, Reason.AMBIGUOUS_LABEL, _named(labels)))
         return
-    split = VALIDATION if any(row.split == VALIDATION for row in (first, *others)) else first.split
-    yield dataclasses.replace(first, labels=labels, split=split)
+    if any(row.split == VALIDATION for row in others):
+        first = dataclasses.replace(first, split=VALIDATION)
+    yield _with_labels(first, labels)
     for row in others:
         yield drop(_dropped(row, Reason.DUPLICATE_URI))
 
@@ -122,7 +122,7 @@ def select_labels(artwork: Artwork, labels: Collection[str]) -> Iterator[Artwork
     """Yields the picture with its labels that are classes, or drops it if none is."""
     selected = tuple(label for label in artwork.labels if label in labels)
     if selected:
-        yield dataclasses.replace(artwork, labels=selected)
+        yield _with_labels(artwork, selected)
     else:
         yield drop(_dropped(artwork, Reason.LABEL_NOT_SELECTED, _named(artwork.labels)))
 
@@ -208,6 +208,15 @@ def key_rank(key: str) -> int:
 
 def _dropped(artwork: Artwork, reason: Reason, detail: str = "") -> Dropped:
     return Dropped(key=artwork.key, uri=artwork.image_uri, reason=reason, detail=detail)
+
+
+def _identity(artwork: Artwork) -> tuple[str, str, tuple[str, ...], str, str]:
+    attributes = repr(sorted(artwork.attributes.items()))
+    return artwork.key, artwork.group, artwork.labels, artwork.split, attributes
+
+
+def _with_labels(artwork: Artwork, labels: tuple[str, ...]) -> Artwork:
+    return artwork if labels == artwork.labels else dataclasses.replace(artwork, labels=labels)
 
 
 def _rank(artwork: Artwork) -> int:

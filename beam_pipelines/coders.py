@@ -7,6 +7,10 @@ from apache_beam import coders
 from beam_pipelines.artwork import CARRIED_ATTRIBUTES, Artwork
 from beam_pipelines.rejects import Dropped, Reason
 
+# Made once: `json.dumps` with options makes an encoder for every value.
+_ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_DECODE = json.JSONDecoder().decode
+
 
 class ArtworkCoder(coders.Coder):
     """Writes an Artwork as a JSON array, leaving out what repeats its key."""
@@ -27,7 +31,7 @@ class ArtworkCoder(coders.Coder):
 
     def decode(self, encoded: bytes) -> Artwork:
         """Returns the record that `encode` was given."""
-        key, group, uri, labels, split, *attributes = json.loads(encoded)
+        key, group, uri, labels, split, *attributes = _DECODE(encoded.decode("utf-8", "surrogatepass"))
         return Artwork(
             key=key,
             group=key if group is None else group,
@@ -51,7 +55,7 @@ class DroppedCoder(coders.Coder):
 
     def decode(self, encoded: bytes) -> Dropped:
         """Returns the record that `encode` was given."""
-        key, uri, reason, detail = json.loads(encoded)
+        key, uri, reason, detail = _DECODE(encoded.decode("utf-8", "surrogatepass"))
         return Dropped(key=key, uri=key if uri is None else uri, reason=Reason(reason), detail=detail)
 
     def is_deterministic(self) -> bool:
@@ -64,7 +68,7 @@ def _unless(value: str, key: str) -> str | None:
 
 
 def _encode(values: list[object]) -> bytes:
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return _ENCODE(values).encode("utf-8", "surrogatepass")
 
 
 coders.registry.register_coder(Artwork, ArtworkCoder)

@@ -10,6 +10,8 @@ from beam_pipelines.artwork import Artwork
 from beam_pipelines.dataset import PLAN_DIRECTORY, PLAN_FILE, Shard, shards_of
 from beam_pipelines.rejects import Dropped, Reason
 
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
+
 
 @dataclasses.dataclass(frozen=True)
 class PlanFiles:
@@ -72,7 +74,7 @@ class PlannedPicture:
             "class_ids": self.class_ids,
             "attributes": dict(work.attributes),
         }
-        return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+        return _ENCODE(value)
 
     @classmethod
     def from_line(cls, line: str) -> "PlannedPicture":

@@ -22,6 +22,7 @@ from beam_pipelines.rejects import Dropped, Kind, Reason, RejectedError
 from beam_pipelines.tfrecords import CorruptRecordError, decode_example, encode_example, frame, read_records
 
 _FRAMING = 16
+_PIECE_BYTES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,18 +146,17 @@ class ShardWriter:
     def _write(self, shard: Shard, settled: Mapping[str, DroppedPicture]) -> Account:
         written: list[tuple[str, str]] = []
         dropped: list[DroppedPicture] = []
-        digest = hashlib.sha256()
-        size = 0
         with self._reusable(shard) as (reusable, old), files.staged(self._plan.shard(shard)) as path:
-            with open(path, "wb") as file:
+            with open(path, "wb") as raw:
+                file = _HashedFile(raw)
                 for row, outcome in self._outcomes(shard, settled, reusable, old):
                     if isinstance(outcome, Written):
                         written.append((row.artwork.key, outcome.sha256))
-                        digest.update(outcome.record)
-                        size += file.write(outcome.record)
+                        file.write(outcome.record)
                     else:
                         dropped.append(outcome)
-            account = Account(size=size, sha256=digest.hexdigest(), written=tuple(written), dropped=tuple(dropped))
+                size, sha256 = file.finish()
+            account = Account(size=size, sha256=sha256, written=tuple(written), dropped=tuple(dropped))
             files.write_json(self._plan.account(shard), account.to_json())
         return account
 
@@ -224,6 +224,35 @@ class ShardWriter:
             return data
         finally:
             counters["fetch/msec"] = round(1000 * (time.perf_counter() - started))
+
+
+class _HashedFile:
+    """Writes and hashes in large pieces: each gives up the interpreter's lock, and has to wait for it again."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self._pieces: list[bytes] = []
+        self._waiting = 0
+        self._size = 0
+
+    def write(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self._waiting += len(piece)
+        if self._waiting >= _PIECE_BYTES:
+            self._flush()
+
+    def finish(self) -> tuple[int, str]:
+        """Writes what is left; returns the size in bytes and the hash (hex) of all."""
+        self._flush()
+        return self._size, self._digest.hexdigest()
+
+    def _flush(self) -> None:
+        block = b"".join(self._pieces)
+        self._digest.update(block)
+        self._file.write(block)
+        self._size += len(block)
+        self._pieces, self._waiting = [], 0
 
 
 def read_content(plan: PlanFiles, shard: Shard) -> ShardContent:

@@ -24,6 +24,7 @@ from beam_pipelines.dataset import Shard
 from beam_pipelines.errors import RunError
 from beam_pipelines.fetch.fetcher import Fetcher, FetchLimits
 from beam_pipelines.images import ImageLimits, PixelGate, shrink
+from beam_pipelines.memory import keep_freed_memory
 from beam_pipelines.plan_files import Account, PlanFiles, read_account
 from beam_pipelines.progress import ProgressFile
 from beam_pipelines.runners import local_workers, new_pipeline, run_pipeline
@@ -127,6 +128,7 @@ class _WriteShard(beam.DoFn):
         self._options = options
 
     def setup(self) -> None:
+        keep_freed_memory()
         options = self._options
         self._fetcher = Fetcher(options.fetch)
         self._progress = ProgressFile(self._plan.progress)
