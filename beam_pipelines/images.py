@@ -224,11 +224,16 @@ def _is_html(data: bytes) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class _Header:
-    """What is known before any pixel is decoded: the size in pixels, and the memory in pixels of four bytes."""
+    """What is known before any pixel is decoded: the size in pixels, and the memory in pixels of four bytes.
+
+    Where opening costs no memory, also the opened picture, and what it covers once it is decoded at a lower scale.
+    """
 
     width: int
     height: int
     cost: int
+    image: ImageFile.ImageFile | None = None
+    box: tuple[float, float, float, float] | None = None
 
 
 def _read_header(data: bytes, kind: str, size: int) -> _Header:
@@ -243,9 +248,13 @@ def _read_header(data: bytes, kind: str, size: int) -> _Header:
     image = _PLUGINS[kind](stream)
     width, height = image.size
     if isinstance(image, _JpegFile):
-        return _Header(width, height, _jpeg_cost(image, data, after_header=stream.tell(), size=size))
+        after_header = stream.tell()
+        # libjpeg decodes at 1/2, 1/4 or 1/8 for a fraction of the cost.
+        drafted = image.draft(None, (size, size))
+        cost = _jpeg_cost(image, data, after_header=after_header, pixels=width * height)
+        return _Header(width, height, cost, image, drafted[1] if drafted else None)
     plain = image.mode != "I;16" and not image.has_transparency_data
-    return _Header(width, height, width * height * (_COST_PLAIN if plain else _COST_CONVERTED))
+    return _Header(width, height, width * height * (_COST_PLAIN if plain else _COST_CONVERTED), image)
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
@@ -278,15 +287,14 @@ def _after_gif_extension(data: bytes, at: int) -> int:
     return at + 1
 
 
-def _jpeg_cost(image: _JpegFile, data: bytes, *, after_header: int, size: int) -> int:
+def _jpeg_cost(image: _JpegFile, data: bytes, *, after_header: int, pixels: int) -> int:
     """Returns the memory for decoding, in pixels of four bytes; refuses pictures with too many scans."""
     if not image.info.get("progressive") and _has_one_scan(data, after_header, image.layers):
-        image.draft(None, (size, size))
         return image.width * image.height
     scans = 1 + data.count(b"\xff\xda", after_header)
     if scans > MAX_JPEG_SCANS:
         raise RejectedError(Reason.CORRUPT_IMAGE, f"JPEG: {scans} scans")
-    return image.width * image.height * _COST_COEFFICIENTS
+    return pixels * _COST_COEFFICIENTS
 
 
 def _has_one_scan(data: bytes, after_header: int, components: int) -> bool:
@@ -310,20 +318,18 @@ def _check_header(header: _Header, size: int, limits: ImageLimits) -> tuple[int,
 
 def _decode(data: bytes, kind: str, header: _Header, target: tuple[int, int]) -> Image.Image:
     """Returns the picture at `target` pixels, turned upright, in mode RGB."""
-    image = _PLUGINS[kind](io.BytesIO(data))
-    if image.size != (header.width, header.height):
-        raise RejectedError(Reason.CORRUPT_IMAGE, f"{kind}: its headers disagree about its size")
+    image = header.image
+    if image is None:
+        image = _PLUGINS[kind](io.BytesIO(data))
+        if image.size != (header.width, header.height):
+            raise RejectedError(Reason.CORRUPT_IMAGE, f"{kind}: its headers disagree about its size")
     raw_mode = str(image.tile[0].args) if kind == "PNG" and image.tile else ""
-    shorter = min(target)
-    # libjpeg decodes at 1/2, 1/4 or 1/8 for a fraction of the cost; `box` is what the whole picture covers then.
-    drafted = image.draft(None, (shorter, shorter))
-    box = drafted[1] if drafted else None
     image.load()
     _mend_transparent_value(image, raw_mode)
     orientation = _orientation(image.info.get("exif", b""))
     small = _resizable(image)
     if small.size != target:
-        small = small.resize(target, FILTER, box=box, reducing_gap=REDUCING_GAP)
+        small = small.resize(target, FILTER, box=header.box, reducing_gap=REDUCING_GAP)
     rgb = _on_white(small)
     return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
 

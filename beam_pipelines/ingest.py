@@ -10,6 +10,7 @@ The plan is made in a process of its own: TensorFlow, which it needs, holds most
 that process has ended this one does not even import Beam.
 """
 
+import contextlib
 import multiprocessing
 import os
 import sys
@@ -17,7 +18,8 @@ from collections.abc import Sequence
 
 from beam_pipelines.commands import run_command
 from beam_pipelines.dataset import PLAN_DIRECTORY, PLAN_FILE
-from beam_pipelines.options import parse_arguments
+from beam_pipelines.locks import only_run_in
+from beam_pipelines.options import DatasetOptions, RunOptions, parse_arguments
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -27,6 +29,11 @@ def main(arguments: Sequence[str]) -> int:
 
 def _ingest(arguments: list[str]) -> int:
     dataset, run, beam_arguments = parse_arguments(arguments)
+    with contextlib.nullcontext() if "://" in run.output else only_run_in(run.output):
+        return _run_phases(arguments, dataset, run, beam_arguments)
+
+
+def _run_phases(arguments: list[str], dataset: DatasetOptions, run: RunOptions, beam_arguments: list[str]) -> int:
     if not os.path.exists(os.path.join(run.output, PLAN_DIRECTORY, PLAN_FILE)):
         planning = multiprocessing.get_context("spawn").Process(target=_plan, args=(arguments,), name="plan")
         planning.start()

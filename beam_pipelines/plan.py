@@ -36,6 +36,7 @@ from beam_pipelines.fetch.fetcher import FetchLimits
 from beam_pipelines.label_choice import LabelChoice
 from beam_pipelines.options import DatasetOptions
 from beam_pipelines.plan_files import PlanFiles, PlannedPicture, rejected_line
+from beam_pipelines.progress import clock
 from beam_pipelines.rejects import Dropped, Kind
 from beam_pipelines.rows import ARTWORKS, DROPPED, flat_map_rows
 from beam_pipelines.runners import new_pipeline, run_pipeline
@@ -90,7 +91,7 @@ def describe_plan(summary: Mapping[str, Any], limits: FetchLimits) -> str:
         seconds = max(seconds, count / rate if rate else 0.0)
         lines.append(f"  {host}: {count:,} pictures, " + (f"at most {rate:g}/s" if rate else "no rate limit"))
     if seconds:
-        lines.append(f"the rate limits alone make it take {seconds / 3600:.1f} hours")
+        lines.append(f"the rate limits alone make it take {clock(seconds)}")
     return "\n".join(lines)
 
 

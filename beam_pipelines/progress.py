@@ -66,7 +66,7 @@ def progress_line(*, done: int, rejected: int, total: int, seconds: float) -> st
     """Returns `1,200 of 3,068 pictures (39%), 96/s, 4 rejected, 0:19 left`."""
     done = min(done, total)
     rate = done / seconds if seconds > 0 else 0.0
-    left = _clock((total - done) / rate) if rate else "?"
+    left = clock((total - done) / rate) if rate else "?"
     percent = 100 * done // total if total else 100
     return f"{done:,} of {total:,} pictures ({percent}%), {rate:,.0f}/s, {rejected:,} rejected, {left} left"
 
@@ -100,7 +100,8 @@ def _read(directory: str) -> tuple[int, int]:
     return done, rejected
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Returns `0:19`, `12:05` or `1:52:04`: minutes and seconds, with hours if there are any."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -40,8 +40,10 @@ class LocalRunner(FnApiRunner):
 
 
 def beam_options(arguments: Sequence[str]) -> PipelineOptions:
-    """Returns Beam's options; raises OptionError for arguments that neither we nor Beam know."""
+    """Returns Beam's options, every core in use by default; raises OptionError for arguments that nobody knows."""
     arguments = list(arguments)
+    if not any(argument.split("=")[0] == "--direct_num_workers" for argument in arguments):
+        arguments.append("--direct_num_workers=0")
     parser = beam.options.pipeline_options._BeamArgumentParser(allow_abbrev=False)
     for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(parser)
@@ -59,15 +61,27 @@ def is_local(options: PipelineOptions) -> bool:
 
 
 def local_workers(options: PipelineOptions, *, bundles: int) -> int:
-    """Returns how many worker processes the local runner uses: what was asked for, else one a core.
+    """Returns how many worker processes the local runner uses: `--direct_num_workers`, of which 0 is one a core.
 
     Args:
-        options: Beam's; `--direct_num_workers` decides if given.
+        options: Beam's.
         bundles: there is no use for more workers than this.
     """
-    asked = options.view_as(DirectOptions).direct_num_workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(asked if asked and asked > 1 else cores, bundles))
+    return max(1, min(options.view_as(DirectOptions).direct_num_workers or cores, bundles))
+
+
+def most_processes(options: PipelineOptions, *, local: int) -> int:
+    """Returns the most worker processes that a job can have at a time, by which job-wide limits are shared out.
+
+    Args:
+        options: Beam's, with the cluster's own `--parallelism`, `--max_num_workers` or `--num_workers`.
+        local: how many the local runner uses.
+    """
+    if is_local(options):
+        return local
+    values = options.get_all_options()
+    return max(1, *(int(values.get(name) or 0) for name in ("parallelism", "max_num_workers", "num_workers")))
 
 
 def run_pipeline(pipeline: beam.Pipeline) -> None:

@@ -27,7 +27,7 @@ from beam_pipelines.images import ImageLimits, PixelGate, shrink
 from beam_pipelines.memory import keep_freed_memory
 from beam_pipelines.plan_files import Account, PlanFiles, read_account
 from beam_pipelines.progress import ProgressFile
-from beam_pipelines.runners import local_workers, new_pipeline, run_pipeline
+from beam_pipelines.runners import local_workers, most_processes, new_pipeline, run_pipeline
 from beam_pipelines.shards import ShardWriter, read_content
 
 # Shards written at the same time in a process, so that a slow picture at the end of one does not leave threads idle.
@@ -66,7 +66,8 @@ def write_shards(
     """Writes the shards that are not there yet, and counts what lies in all of them to `.plan/counted.json`."""
     useful = max(1, min(len(shards), pictures // _PICTURES_WORTH_A_PROCESS))
     workers = local_workers(beam_options, bundles=useful)
-    options = dataclasses.replace(options, fetch=dataclasses.replace(options.fetch, max_processes=workers))
+    processes = most_processes(beam_options, local=workers)
+    options = dataclasses.replace(options, fetch=dataclasses.replace(options.fetch, max_processes=processes))
     pipeline = new_pipeline(beam_options, workers=workers)
     names = pipeline | "Shards" >> beam.Create([shard.name for shard in shards]) | "Deal" >> beam.Reshuffle()
     hashes = names | WriteImageShards(plan, options)

@@ -20,6 +20,12 @@ from beam_pipelines.fetch.transport import Connection, ConnectionLimits, Connect
 _READ_BYTES = 64 * 1024
 
 
+class AddressedRequest(requests.PreparedRequest):
+    """A request whose address was read and quoted before."""
+
+    address: HttpAddress
+
+
 class WebSession(requests.Session):
     """Sends GET requests over pooled connections to checked addresses; shared by the threads of a process.
 
@@ -52,8 +58,9 @@ class WebSession(requests.Session):
             RejectedError: REFUSED_ADDRESS if the host has no address that may be reached.
             OSError, http.client.HTTPException: the connection failed, or took too long.
         """
-        request = requests.PreparedRequest()
+        request = AddressedRequest()
         request.method, request.url, request.headers = "GET", address.url, self._sent_headers
+        request.address = address
         return self.send(request, stream=True, allow_redirects=False, timeout=timeout, proxies={})
 
     def get_redirect_target(self, resp: requests.Response) -> None:
@@ -131,7 +138,7 @@ class CheckedAdapter(BaseAdapter):
         Whatever else a session passes changes nothing: certificates are always verified, proxies never used.
 
         Args:
-            request: its URL is quoted and checked once more.
+            request: an `AddressedRequest`, or one whose URL is still to be read and quoted.
             timeout: seconds for all of it: connecting, sending, and reading to the end of the answer's body.
 
         Raises:
@@ -139,7 +146,8 @@ class CheckedAdapter(BaseAdapter):
             OSError, http.client.HTTPException: the connection failed, or took too long.
         """
         deadline = time.monotonic() + timeout
-        connection, answer = self._exchange(request, parse_http(request.url or ""), deadline)
+        address = request.address if isinstance(request, AddressedRequest) else parse_http(request.url or "")
+        connection, answer = self._exchange(request, address, deadline)
         response = requests.Response()
         response.status_code, response.reason = answer.status, answer.reason
         response.headers = CaseInsensitiveDict(reversed(answer.headers.items()))

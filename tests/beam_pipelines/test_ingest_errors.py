@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from beam_pipelines.locks import only_run_in
 from tests.beam_pipelines.ingest_command import run_ingest, write_manifest
 from tests.hostile_server import jpeg
 
@@ -57,6 +58,15 @@ def test_directory_with_other_things_is_left_alone(tmp_path: Path) -> None:
     assert code == 2
     assert "is not empty and no data set of this program: it has 'thesis.txt'" in printed
     assert [path.name for path in output.iterdir()] == ["thesis.txt"]
+
+
+def test_two_runs_in_one_directory_are_refused(tmp_path: Path) -> None:
+    pictures, output = folder_of_pictures(tmp_path / "pictures"), tmp_path / "out"
+    with only_run_in(str(output)):
+        code, printed = run_ingest("--source", "directory", "--input", pictures, "--output", output)
+    assert code == 2
+    assert printed == f"error: another run is at work in {output}: wait for it, or stop it first\n"
+    assert not output.exists()
 
 
 def test_no_space_stops_the_run_and_the_next_goes_on(tmp_path: Path) -> None:
