@@ -63,6 +63,18 @@ def list_files(directory: str) -> list[str]:
     return sorted(metadata.path.removeprefix(f"{root}/") for metadata in matched)
 
 
+def list_directory(directory: str) -> list[str]:
+    """Returns the names of the files and folders directly in `directory`, sorted; empty if it is not there."""
+    if is_remote(directory):
+        return sorted({name.split("/")[0] for name in list_files(directory)})
+    return sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+
+
+def is_unfinished(name: str) -> bool:
+    """Tells whether a file is one that a killed process left half written."""
+    return name.startswith(_UNFINISHED)
+
+
 @contextlib.contextmanager
 def open_to_read(path: str, *, decompress: bool = False) -> Iterator[BinaryIO]:
     """Opens a file to read its bytes; raises FileNotFoundError if there is none.
@@ -167,7 +179,7 @@ def remove_unfinished(directory: str) -> None:
     if is_remote(directory):
         return
     for name in list_files(directory):
-        if os.path.basename(name).startswith(_UNFINISHED):
+        if is_unfinished(os.path.basename(name)):
             with contextlib.suppress(FileNotFoundError):
                 os.remove(os.path.join(directory, name))
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from beam_pipelines import files
-from beam_pipelines.dataset import COMPLETED_FILE, INFO_FILE, PLAN_DIRECTORY
+from beam_pipelines.dataset import COMPLETED_FILE, INFO_FILE, LABELS_FILE, PLAN_DIRECTORY, TRANSFORM_DIRECTORIES
 from beam_pipelines.errors import OptionError
 from beam_pipelines.options import DatasetOptions, RunOptions
 from beam_pipelines.plan import describe_plan, make_plan
@@ -16,6 +16,9 @@ from beam_pipelines.runners import beam_options
 from beam_pipelines.write_shards import WriteOptions, write_shards
 
 _LOGGER = logging.getLogger(__name__)
+
+# What a run that was killed while it planned may have left.
+_OURS = frozenset({PLAN_DIRECTORY, LABELS_FILE, *TRANSFORM_DIRECTORIES})
 
 
 def plan_phase(dataset: DatasetOptions, run: RunOptions, beam_arguments: Sequence[str]) -> None:
@@ -42,20 +45,40 @@ def write_phase(dataset: DatasetOptions, run: RunOptions, beam_arguments: Sequen
     summary = files.read_json(plan.summary)
     if run.plan_only:
         return describe_plan(summary, run.fetch)
-    completed = files.join(run.output, COMPLETED_FILE)
-    if files.exists(completed):
-        info = files.read_json(files.join(run.output, INFO_FILE))
-        to_retry = sum(count for reason, count in info["rejected"].items() if Reason(reason).passing)
-        if not run.retry_rejected:
-            return f"{run.output} is complete, there is nothing to do\n{describe(info)}"
-        if not to_retry:
-            return f"{run.output} is complete, nothing was rejected for a passing reason\n{describe(info)}"
-        _LOGGER.info("trying %d rejected pictures again", to_retry)
-        files.remove(completed)
+    if nothing_to_do := _nothing_to_do(run):
+        return nothing_to_do
+    files.remove(files.join(run.output, COMPLETED_FILE))
     files.remove_unfinished(run.output)
     files.remove_tree(plan.progress)
     pictures = sum(split["pictures"] for split in summary["splits"].values())
-    write_options = WriteOptions(
+    with shown_progress(plan.progress, total=pictures):
+        write_shards(
+            plan,
+            planned_shards(summary),
+            pictures=pictures,
+            options=_write_options(dataset, run),
+            beam_options=options,
+        )
+    info = publish(dataset, run.output, max_reject_fraction=run.max_reject_fraction)
+    return f"{run.output} is complete\n{describe(info)}"
+
+
+def _nothing_to_do(run: RunOptions) -> str:
+    """Returns what to say where the data set is complete and nothing is to be tried again; else nothing."""
+    if not files.exists(files.join(run.output, COMPLETED_FILE)):
+        return ""
+    info = files.read_json(files.join(run.output, INFO_FILE))
+    if not run.retry_rejected:
+        return f"{run.output} is complete, there is nothing to do\n{describe(info)}"
+    to_retry = sum(count for reason, count in info["rejected"].items() if Reason(reason).passing)
+    if not to_retry:
+        return f"{run.output} is complete, nothing was rejected for a passing reason\n{describe(info)}"
+    _LOGGER.info("trying %d rejected pictures again", to_retry)
+    return ""
+
+
+def _write_options(dataset: DatasetOptions, run: RunOptions) -> WriteOptions:
+    return WriteOptions(
         image_size=dataset.image_size,
         jpeg_quality=dataset.jpeg_quality,
         image_limits=dataset.image_limits(),
@@ -63,10 +86,6 @@ def write_phase(dataset: DatasetOptions, run: RunOptions, beam_arguments: Sequen
         fetch_threads=run.fetch_threads,
         retry_rejected=run.retry_rejected,
     )
-    with shown_progress(plan.progress, total=pictures):
-        write_shards(plan, planned_shards(summary), pictures=pictures, options=write_options, beam_options=options)
-    info = publish(dataset, run.output, max_reject_fraction=run.max_reject_fraction)
-    return f"{run.output} is complete\n{describe(info)}"
 
 
 def _is_planned(dataset: DatasetOptions, output: str) -> bool:
@@ -78,9 +97,7 @@ def _is_planned(dataset: DatasetOptions, output: str) -> bool:
                 f"{output} holds another data set, made with other options: name another --output, or delete it"
             )
         return True
-    strangers = [name for name in files.list_files(output) if not name.startswith(f"{PLAN_DIRECTORY}/")]
-    ours = ("labels.txt", "transform_fn/", "transformed_metadata/", ".unfinished-")
-    strangers = [name for name in strangers if not name.startswith(ours)]
+    strangers = [name for name in files.list_directory(output) if not files.is_unfinished(name) and name not in _OURS]
     if strangers:
         raise OptionError(f"{output} is not empty and no data set of this program: it has {strangers[0]!r}")
     return False
