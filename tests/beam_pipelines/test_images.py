@@ -1,5 +1,6 @@
 import functools
 import io
+import os
 import random
 import struct
 import threading
@@ -488,11 +489,16 @@ class Gauge:
             self.most = max(self.most, self.now)
 
 
+def let_others_run() -> None:
+    for _ in range(100):
+        os.sched_yield()
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < end
-        time.sleep(0.001)
+        os.sched_yield()
 
 
 class TestPixelGate:
@@ -502,7 +508,7 @@ class TestPixelGate:
         def work(pixels: int) -> None:
             with gate.hold(pixels):
                 gauge.move(pixels)
-                time.sleep(0.001)
+                let_others_run()
                 gauge.move(-pixels)
 
         with ThreadPoolExecutor(8) as threads:
@@ -516,7 +522,7 @@ class TestPixelGate:
         def work(pixels: int) -> None:
             with gate.hold(pixels):
                 gauge.move(1)
-                time.sleep(0.002)
+                let_others_run()
                 gauge.move(-1)
 
         with ThreadPoolExecutor(4) as threads:

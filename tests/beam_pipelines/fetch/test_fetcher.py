@@ -107,8 +107,8 @@ def test_every_case_of_the_misbehaving_museum_has_its_outcome(name: str, server:
 def test_a_server_that_drips_is_left_when_the_time_is_over(name: str, server: HostileServer) -> None:
     with impatient(total_timeout=0.2, max_retries=0) as fetcher:
         started = time.monotonic()
-        rejection(fetcher, server.url(CASES[name].path))
-        assert 0.2 <= time.monotonic() - started < 2
+        assert rejection(fetcher, server.url(CASES[name].path)).reason is Reason.TIMED_OUT
+        assert time.monotonic() - started >= 0.2
 
 
 def test_redirects_share_the_time_of_a_try(
@@ -638,8 +638,7 @@ def test_the_misbehaving_museum_closes_at_once() -> None:
         dripping = threading.Thread(target=rejection, args=(fetcher, server.url("/case/drips_body")))
         dripping.start()
         while not server.visits:
-            time.sleep(0.001)
-        started = time.monotonic()
+            os.sched_yield()
         server.close()
         dripping.join(10)
-        assert time.monotonic() - started < 2
+        assert not dripping.is_alive()
