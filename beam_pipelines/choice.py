@@ -33,16 +33,14 @@ def check_labels(
         allowed: the only labels to take, if any are given.
         default_label: for rows that nobody labelled.
     """
-    labels = artwork.labels or ((default_label,) if default_label else ())
-    if not labels:
+    if default_label and not artwork.labels:
+        artwork = _with_labels(artwork, (default_label,))
+    if not artwork.labels:
         yield drop(_dropped(artwork, Reason.NO_LABEL))
-        return
-    if allowed:
-        labels = tuple(label for label in labels if label in allowed)
-    if labels:
-        yield _with_labels(artwork, labels)
+    elif allowed:
+        yield from select_labels(artwork, allowed)
     else:
-        yield drop(_dropped(artwork, Reason.LABEL_NOT_SELECTED, _named(artwork.labels)))
+        yield artwork
 
 
 class MergeRowsOfOneAddress(beam.PTransform):

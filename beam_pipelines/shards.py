@@ -12,7 +12,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from beam_pipelines import files
 from beam_pipelines.dataset import Feature, Shard
@@ -255,8 +255,16 @@ class _HashedFile:
         self._pieces, self._waiting = [], 0
 
 
-def read_content(plan: PlanFiles, shard: Shard) -> ShardContent:
-    """Reads a shard file and counts what lies in it; raises `CorruptRecordError` where it is damaged."""
+def read_content(
+    plan: PlanFiles, shard: Shard, *, on_example: Callable[[dict[str, list[Any]]], None] = lambda example: None
+) -> ShardContent:
+    """Reads a shard file and counts what lies in it; raises `CorruptRecordError` where it is damaged.
+
+    Args:
+        plan: the data set's plan.
+        shard: which one.
+        on_example: called with the features of each example, in order.
+    """
     labels: collections.Counter[int] = collections.Counter()
     digest = hashlib.sha256()
     examples = size = 0
@@ -266,7 +274,9 @@ def read_content(plan: PlanFiles, shard: Shard) -> ShardContent:
             digest.update(framed)
             size += len(framed)
             examples += 1
-            labels.update(decode_example(record)[Feature.LABEL])
+            example = decode_example(record)
+            labels.update(example.get(Feature.LABEL, ()))
+            on_example(example)
     return ShardContent(examples=examples, size=size, sha256=digest.hexdigest(), labels=labels)
 
 

@@ -24,7 +24,7 @@ from beam_pipelines.dataset import COMPLETED_FILE, INFO_FILE, LABELS_FILE, REJEC
 from beam_pipelines.errors import OptionError
 from beam_pipelines.plan_files import PlanFiles, PlannedPicture, planned_shards
 from beam_pipelines.shards import read_content
-from beam_pipelines.tfrecords import CorruptRecordError, decode_example, read_records
+from beam_pipelines.tfrecords import CorruptRecordError
 
 _SHOWN_PROBLEMS = 20
 
@@ -69,12 +69,9 @@ def _check_shard(plan: PlanFiles, shard: Shard, labels: list[str], info: dict[st
     seen = _Seen(shard=shard, keys=[], groups=set(), contents=set(), labels=collections.Counter(), problems=[])
     told = {value["name"]: value for value in info["splits"][shard.split]["shards"]}.get(shard.file_name)
     try:
-        content = read_content(plan, shard)
+        content = read_content(plan, shard, on_example=lambda example: _check_example(example, planned, labels, seen))
         if told is None or (content.examples, content.sha256) != (told["examples"], told["sha256"]):
             seen.problems.append(f"{shard.file_name} is not the file that {INFO_FILE} lists")
-        with files.open_to_read(plan.shard(shard)) as file:
-            for record in read_records(file):
-                _check_example(decode_example(record), planned, labels, seen)
     except CorruptRecordError as error:
         seen.problems.append(f"{shard.file_name}: {error}")
     except FileNotFoundError:
