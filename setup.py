@@ -17,12 +17,14 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.12",
     packages=find_packages(include=["beam_pipelines*", "trainer*", "serving*"]),
-    package_data={"": ["py.typed"]},
+    package_data={"": ["py.typed"], "beam_pipelines": ["templates/*"]},
     install_requires=CHECK + WRITE,
     extras_require={
         "beam": [
             "apache-beam[gcp]==2.77.0",
             "google-cloud-bigquery>=3.30",
+            "jinja2>=3.1.6",
+            "matplotlib>=3.10",
             "pyarrow>=18",
             "tensorflow-transform>=1.21,<1.22",
             *TENSORFLOW,

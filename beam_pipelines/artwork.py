@@ -1,6 +1,7 @@
 """The one record that flows through every pipeline: a picture of an artwork, before any byte of it is fetched."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Mapping
 
@@ -48,5 +49,12 @@ def clean_text(value: str, *, max_characters: int = MAX_ATTRIBUTE_CHARACTERS) ->
 
 def clean_labels(values: list[str], *, separator: str = "") -> tuple[str, ...]:
     """Returns the distinct labels in `values`, sorted; each value is cut at `separator` if one is given."""
-    parts = [part for value in values for part in (value.split(separator) if separator else [value])]
+    if len(values) == 1 and len(values[0]) <= MAX_LABEL_CHARACTERS:
+        return _labels_in(values[0], separator)
+    return tuple(sorted({label for value in values for label in _labels_in.__wrapped__(value, separator)}))
+
+
+@functools.lru_cache(maxsize=1 << 14)  # rows have the same few values again and again
+def _labels_in(value: str, separator: str) -> tuple[str, ...]:
+    parts = value.split(separator) if separator else [value]
     return tuple(sorted({clean_text(part, max_characters=MAX_LABEL_CHARACTERS) for part in parts} - {""}))

@@ -18,6 +18,7 @@ class ArtworkCoder(coders.Coder):
     def encode(self, value: Artwork) -> bytes:
         """Returns the record's bytes, equal for equal records."""
         attributes = [value.attributes.get(name, "") for name in CARRIED_ATTRIBUTES]
+        others = {name: text for name, text in sorted(value.attributes.items()) if name not in CARRIED_ATTRIBUTES}
         return _encode(
             [
                 value.key,
@@ -26,18 +27,21 @@ class ArtworkCoder(coders.Coder):
                 value.labels,
                 value.split,
                 *attributes,
+                *([others] if others else []),
             ]
         )
 
     def decode(self, encoded: bytes) -> Artwork:
         """Returns the record that `encode` was given."""
         key, group, uri, labels, split, *attributes = _DECODE(encoded.decode("utf-8", "surrogatepass"))
+        others = attributes.pop() if len(attributes) > len(CARRIED_ATTRIBUTES) else {}
+        carried = {name: text for name, text in zip(CARRIED_ATTRIBUTES, attributes, strict=True) if text}
         return Artwork(
             key=key,
             group=key if group is None else group,
             image_uri=key if uri is None else uri,
             labels=tuple(labels),
-            attributes={name: value for name, value in zip(CARRIED_ATTRIBUTES, attributes, strict=True) if value},
+            attributes={**carried, **others},
             split=split,
         )
 

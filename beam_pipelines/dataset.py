@@ -23,6 +23,8 @@ TRANSFORM_DIRECTORIES = ("transform_fn", "transformed_metadata")
 REJECTED_FILE = "rejected.jsonl"
 INFO_FILE = "dataset_info.json"
 REPORT_FILE = "report.html"
+# Instead of INFO_FILE where the pictures were only checked.
+CHECK_INFO_FILE = "check_info.json"
 COMPLETED_FILE = "COMPLETED"
 
 PLAN_DIRECTORY = ".plan"

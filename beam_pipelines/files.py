@@ -6,6 +6,7 @@ and renamed; an object store shows an object only once its upload has ended, and
 
 import bz2
 import contextlib
+import dataclasses
 import gzip
 import heapq
 import io
@@ -61,6 +62,32 @@ def list_files(directory: str) -> list[str]:
     except BeamIOError:
         return []
     return sorted(metadata.path.removeprefix(f"{root}/") for metadata in matched)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A file below a directory: its whole path, its size in bytes, and when it was last written, in Unix seconds."""
+
+    path: str
+    size: int
+    modified: float
+
+
+def list_entries(directory: str) -> list[Entry]:
+    """Returns all files below `directory`, in no order; files that vanish meanwhile are passed over."""
+    if is_remote(directory):
+        matched = FileSystems.match([f"{directory.rstrip('/')}/**"])[0].metadata_list
+        return [
+            Entry(path=found.path, size=found.size_in_bytes, modified=found.last_updated_in_seconds)
+            for found in matched
+        ]
+    entries = []
+    for name in list_files(directory):
+        path = os.path.join(directory, name)
+        with contextlib.suppress(FileNotFoundError):
+            status = os.stat(path)
+            entries.append(Entry(path=path, size=status.st_size, modified=status.st_mtime))
+    return entries
 
 
 def list_directory(directory: str) -> list[str]:

@@ -83,11 +83,13 @@ class Picture:
         jpeg: baseline JPEG, RGB as 4:2:0, without metadata.
         width: pixels, after the orientation was applied.
         height: pixels, after the orientation was applied.
+        original_size: width and height in pixels of the picture as it came, after the orientation was applied.
     """
 
     jpeg: bytes
     width: int
     height: int
+    original_size: tuple[int, int]
 
 
 class PixelGate:
@@ -163,7 +165,7 @@ def shrink(
         target = _check_header(header, size, limits)
         with pixel_gate.hold(header.cost) if pixel_gate else contextlib.nullcontext():
             small = _decode(data, kind, header, target)
-            return _encode(small, quality)
+            return _encode(small, quality, original_size=_upright_size(header, target, small))
     except RejectedError:
         raise
     except (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -395,11 +397,29 @@ def _orientation(exif: bytes) -> int:
     return 1
 
 
-def _encode(image: Image.Image, quality: int) -> Picture:
+def _upright_size(header: _Header, target: tuple[int, int], small: Image.Image) -> tuple[int, int]:
+    """Returns the size of the picture as it came, its sides changed over if those of `target` were."""
+    lies = small.size == target[::-1] != target
+    return (header.height, header.width) if lies else (header.width, header.height)
+
+
+def thumbnail(jpeg: bytes, *, side: int, quality: int = 70) -> Picture:
+    """Returns a picture that `shrink` made, at most `side` pixels wide and high; its shape is kept."""
+    image = _JpegFile(io.BytesIO(jpeg))
+    original_size = image.size
+    image.draft(None, (side, side))
+    scale = side / max(original_size)
+    if scale < 1:
+        size = (max(1, round(original_size[0] * scale)), max(1, round(original_size[1] * scale)))
+        return _encode(image.convert("RGB").resize(size, FILTER), quality, original_size=original_size)
+    return _encode(image.convert("RGB"), quality, original_size=original_size)
+
+
+def _encode(image: Image.Image, quality: int, *, original_size: tuple[int, int]) -> Picture:
     image.info = {}  # else a comment in it would be written
     out = io.BytesIO()
     image.save(out, "JPEG", quality=quality, subsampling="4:2:0")
-    return Picture(out.getvalue(), image.width, image.height)
+    return Picture(out.getvalue(), image.width, image.height, original_size)
 
 
 def _stable_words(error: Exception) -> str:

@@ -25,9 +25,14 @@ class LabelChoice:
     multi_label: bool = False
 
     @classmethod
-    def from_options(cls, options: DatasetOptions) -> "LabelChoice":
-        """Returns the choice that the options ask for; reads the labels file if there is one."""
-        fixed: tuple[str, ...] = ()
+    def from_options(cls, options: DatasetOptions, *, class_names: tuple[str, ...] = ()) -> "LabelChoice":
+        """Returns the choice that the options ask for; reads the labels file if there is one.
+
+        Args:
+            options: of the data set.
+            class_names: the labels in the order of their ids, if the source has such an order.
+        """
+        fixed = () if options.max_labels else class_names
         if options.labels_file:
             fixed = read_labels_file(options.labels_file, default_label=options.default_label)
         return cls(

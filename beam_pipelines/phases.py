@@ -1,19 +1,33 @@
 """The phases of ingest, each of which looks at what lies in the output directory and does only what is missing."""
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 
+from apache_beam.options.pipeline_options import PipelineOptions
+
 from beam_pipelines import files
-from beam_pipelines.dataset import COMPLETED_FILE, INFO_FILE, LABELS_FILE, PLAN_DIRECTORY, TRANSFORM_DIRECTORIES
+from beam_pipelines.cache import ANSWERS, NO_BOUND, PICTURES, trim
+from beam_pipelines.dataset import (
+    COMPLETED_FILE,
+    INFO_FILE,
+    LABELS_FILE,
+    PLAN_DIRECTORY,
+    REJECTED_FILE,
+    REPORT_FILE,
+    TRANSFORM_DIRECTORIES,
+)
 from beam_pipelines.errors import OptionError
 from beam_pipelines.options import DatasetOptions, RunOptions
 from beam_pipelines.plan import describe_plan, make_plan
 from beam_pipelines.plan_files import PlanFiles, planned_shards
 from beam_pipelines.progress import shown_progress
-from beam_pipelines.publish import describe, publish
+from beam_pipelines.publish import describe, publish, publish_check
 from beam_pipelines.rejects import Reason
-from beam_pipelines.runners import beam_options
-from beam_pipelines.write_shards import WriteOptions, write_shards
+from beam_pipelines.runners import beam_options, google_project, most_processes
+from beam_pipelines.sources import ReadOptions
+from beam_pipelines.thumbnails import thumbnails_per_class
+from beam_pipelines.write_shards import WriteOptions, check_shards, write_shards
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -30,7 +44,7 @@ def plan_phase(dataset: DatasetOptions, run: RunOptions, beam_arguments: Sequenc
     """
     options = beam_options(beam_arguments)
     if not _is_planned(dataset, run.output):
-        make_plan(dataset, run.output, options)
+        make_plan(dataset, run.output, reading=_read_options(run, options), beam_options=options)
 
 
 def write_phase(dataset: DatasetOptions, run: RunOptions, beam_arguments: Sequence[str]) -> str:
@@ -47,18 +61,23 @@ def write_phase(dataset: DatasetOptions, run: RunOptions, beam_arguments: Sequen
         return describe_plan(summary, run.fetch)
     if nothing_to_do := _nothing_to_do(run):
         return nothing_to_do
-    files.remove(files.join(run.output, COMPLETED_FILE))
+    if not run.check_only:
+        files.remove(files.join(run.output, COMPLETED_FILE))
     files.remove_unfinished(run.output)
     files.remove_tree(plan.progress)
+    do = check_shards if run.check_only else write_shards
     pictures = sum(split["pictures"] for split in summary["splits"].values())
     with shown_progress(plan.progress, total=pictures):
-        write_shards(
+        do(
             plan,
             planned_shards(summary),
             pictures=pictures,
-            options=_write_options(dataset, run),
+            options=_write_options(dataset, run, classes=len(summary["labels"])),
             beam_options=options,
         )
+    if run.check_only:
+        info = publish_check(dataset, run.output, max_reject_fraction=run.max_reject_fraction)
+        return f"{run.output} is checked: nothing was written but {REPORT_FILE} and {REJECTED_FILE}\n{describe(info)}"
     info = publish(dataset, run.output, max_reject_fraction=run.max_reject_fraction)
     return f"{run.output} is complete\n{describe(info)}"
 
@@ -68,7 +87,9 @@ def _nothing_to_do(run: RunOptions) -> str:
     if not files.exists(files.join(run.output, COMPLETED_FILE)):
         return ""
     info = files.read_json(files.join(run.output, INFO_FILE))
-    if not run.retry_rejected:
+    if run.write_images and not run.check_only:
+        return ""
+    if run.check_only or not run.retry_rejected:
         return f"{run.output} is complete, there is nothing to do\n{describe(info)}"
     to_retry = sum(count for reason, count in info["rejected"].items() if Reason(reason).passing)
     if not to_retry:
@@ -77,7 +98,15 @@ def _nothing_to_do(run: RunOptions) -> str:
     return ""
 
 
-def _write_options(dataset: DatasetOptions, run: RunOptions) -> WriteOptions:
+def _read_options(run: RunOptions, options: PipelineOptions) -> ReadOptions:
+    answers = files.join(run.cache_dir, ANSWERS) if run.cache_dir else PlanFiles(run.output).answers
+    fetch = dataclasses.replace(run.fetch, max_processes=most_processes(options, local=1))
+    reading = run.read_options(project=google_project(options), answers=answers)
+    return dataclasses.replace(reading, fetch=fetch)
+
+
+def _write_options(dataset: DatasetOptions, run: RunOptions, *, classes: int) -> WriteOptions:
+    cache_dir = files.join(run.cache_dir, PICTURES) if run.cache_dir else ""
     return WriteOptions(
         image_size=dataset.image_size,
         jpeg_quality=dataset.jpeg_quality,
@@ -85,6 +114,11 @@ def _write_options(dataset: DatasetOptions, run: RunOptions) -> WriteOptions:
         fetch=run.fetch,
         fetch_threads=run.fetch_threads,
         retry_rejected=run.retry_rejected,
+        check_only=run.check_only,
+        cache_dir=cache_dir,
+        cache_room=trim(cache_dir, max_bytes=run.cache_bytes) if run.cache_bytes else NO_BOUND,
+        write_images=run.write_images,
+        thumbnails_per_class=thumbnails_per_class(classes),
     )
 
 

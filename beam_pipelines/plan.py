@@ -32,38 +32,50 @@ from beam_pipelines.commands import native_messages_held_back
 from beam_pipelines.counts import WriteCounts, below
 from beam_pipelines.dataset import SPLITS, VALIDATION, Shard, shards_of
 from beam_pipelines.errors import RunError
+from beam_pipelines.exclusion import Exclude, check_exclude_file
 from beam_pipelines.fetch.fetcher import FetchLimits
 from beam_pipelines.label_choice import LabelChoice
 from beam_pipelines.options import DatasetOptions
 from beam_pipelines.plan_files import PlanFiles, PlannedPicture, rejected_line
 from beam_pipelines.progress import clock
+from beam_pipelines.reason_examples import WriteReasonExamples, merge_examples
 from beam_pipelines.rejects import Dropped, Kind
 from beam_pipelines.rows import ARTWORKS, DROPPED, flat_map_rows
 from beam_pipelines.runners import new_pipeline, run_pipeline
-from beam_pipelines.sources import make_source
+from beam_pipelines.sources import ReadOptions, make_source
 
 _LOGGER = logging.getLogger(__name__)
 
 _CANDIDATES = "candidates"
 _FIRST_COUNTS = "read-counts.json"
 _SECOND_COUNTS = "choice-counts.json"
+_FIRST_EXAMPLES = "read-examples.json"
+_SECOND_EXAMPLES = "choice-examples.json"
 _REJECTED_PARTS = "rejected-parts"
 
 
-def make_plan(options: DatasetOptions, output: str, beam_options: PipelineOptions) -> None:
+def make_plan(options: DatasetOptions, output: str, *, reading: ReadOptions, beam_options: PipelineOptions) -> None:
     """Writes the plan of the data set, the labels and the transform graph to `output`.
+
+    Args:
+        options: what the data set is.
+        output: its directory.
+        reading: how the sources go about it.
+        beam_options: Beam's.
 
     Raises:
         OptionError: a source cannot be read as asked; nothing was written.
         RunError: no label or no picture is left, or the rows do not add up.
     """
-    choice = LabelChoice.from_options(options)
-    sources = [make_source(options.source, source) for source in options.sources()]
+    sources = [make_source(options.source, source) for source in options.sources(reading)]
     for source in sources:
         source.check()
+    if options.exclude_file:
+        check_exclude_file(options.exclude_file)
+    choice = LabelChoice.from_options(options, class_names=sources[0].class_names())
     plan = PlanFiles(output)
-    files.remove_tree(plan.path())
-    _LOGGER.info("reading %s", " and ".join(source.input for source in options.sources()))
+    plan.remove()
+    _LOGGER.info("reading %s", " and ".join(filter(None, (options.input, options.validation_input))))
     read_counts = _read_rows(sources, options, choice, plan, beam_options)
     with native_messages_held_back():
         from beam_pipelines.vocabulary import choose_labels  # TensorFlow is only needed, and only paid for, here
@@ -107,14 +119,19 @@ def _read_rows(
     outputs = [pipeline | f"Read{number}" >> source for number, source in enumerate(sources)]
     rows = [output[ARTWORKS] for output in outputs] | "Rows" >> beam.Flatten()
     unread = [output[DROPPED] for output in outputs] | "RowsLeftOut" >> beam.Flatten()
-    labelled = rows | "CheckLabels" >> flat_map_rows(
+    wanted, excluded = rows, []
+    if options.exclude_file:
+        parted = rows | Exclude(options.exclude_file)
+        wanted, excluded = parted[ARTWORKS], [parted[DROPPED]]
+    labelled = wanted | "CheckLabels" >> flat_map_rows(
         check_labels, allowed=frozenset(choice.fixed), default_label=options.default_label
     )
     merged = labelled[ARTWORKS] | MergeRowsOfOneAddress(multi_label=options.multi_label)
     pictures = merged[ARTWORKS] | RejectDuplicateKeys()
     pictures[ARTWORKS] | "WriteCandidates" >> beam.io.WriteToText(plan.path(_CANDIDATES, "part"), coder=ArtworkCoder())
-    dropped = (unread, labelled[DROPPED], merged[DROPPED], pictures[DROPPED]) | "Dropped" >> beam.Flatten()
+    dropped = (unread, *excluded, labelled[DROPPED], merged[DROPPED], pictures[DROPPED]) | "Dropped" >> beam.Flatten()
     _write_rejected(dropped, plan, "read")
+    dropped | "Examples" >> WriteReasonExamples(plan.path(_FIRST_EXAMPLES))
     counted = (
         rows | "CountRows" >> beam.Map(lambda _: ("read", 1)),
         unread | "CountRowsLeftOut" >> beam.Map(lambda _: ("read", 1)),
@@ -150,7 +167,13 @@ def _deal_out(
     planned = split | "WriteRows" >> _WriteRows(labels, plan, options.num_shards)
     all_dropped = dropped | "Dropped" >> beam.Flatten()
     _write_rejected(all_dropped, plan, "choice")
-    counted = (planned, all_dropped | "CountReasons" >> beam.Map(_reason_count))
+    all_dropped | "Examples" >> WriteReasonExamples(plan.path(_SECOND_EXAMPLES))
+    given = pictures | "GivenSplits" >> beam.Filter(lambda artwork: artwork.split)
+    counted = (
+        planned,
+        given | "CountGivenSplits" >> beam.Map(lambda _: ("split_given", 1)),
+        all_dropped | "CountReasons" >> beam.Map(_reason_count),
+    )
     counted | "Counts" >> beam.Flatten() | WriteCounts(plan.path(_SECOND_COUNTS))
     run_pipeline(pipeline)
     return _read_counts(plan.path(_SECOND_COUNTS))
@@ -280,7 +303,8 @@ def _finish(
     files.write_lines(plan.rejected, files.sorted_lines(lines))
     for name in (_CANDIDATES, _REJECTED_PARTS):
         files.remove_tree(plan.path(name))
-    for name in (_FIRST_COUNTS, _SECOND_COUNTS):
+    examples = merge_examples(files.read_json(plan.path(name)) for name in (_FIRST_EXAMPLES, _SECOND_EXAMPLES))
+    for name in (_FIRST_COUNTS, _SECOND_COUNTS, _FIRST_EXAMPLES, _SECOND_EXAMPLES):
         files.remove(plan.path(name))
     summary = {
         "fingerprint": options.fingerprint(),
@@ -290,5 +314,7 @@ def _finish(
         "filtered": outcomes[Kind.FILTERED],
         "rejected": outcomes[Kind.REJECTED],
         "hosts": below(choice_counts, "host"),
+        "split_given": choice_counts.get("split_given", 0),
+        "examples": examples,
     }
     files.write_json(plan.summary, summary)

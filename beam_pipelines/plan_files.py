@@ -3,13 +3,14 @@
 import dataclasses
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from beam_pipelines import files
 from beam_pipelines.artwork import Artwork
 from beam_pipelines.dataset import PLAN_DIRECTORY, PLAN_FILE, Shard, shards_of
 from beam_pipelines.rejects import Dropped, Reason
 
+_ANSWERS = "answers"
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -34,6 +35,18 @@ class PlanFiles:
         return self.path("rejected.jsonl")
 
     @property
+    def answers(self) -> str:
+        """The directory in which answers of the collection API are kept, also when the plan is made anew."""
+        return self.path(_ANSWERS)
+
+    def remove(self) -> None:
+        """Deletes all but the answers."""
+        for name in files.list_directory(self.path()):
+            if name != _ANSWERS:
+                files.remove_tree(self.path(name))
+                files.remove(self.path(name))
+
+    @property
     def progress(self) -> str:
         """The directory in which running workers say how far they are."""
         return self.path("progress")
@@ -43,9 +56,22 @@ class PlanFiles:
         """What was counted in the finished shards."""
         return self.path("counted.json")
 
+    @property
+    def check_counted(self) -> str:
+        """What was counted when the pictures were only checked."""
+        return self.path("check-counted.json")
+
     def rows(self, shard: Shard) -> str:
         """The rows planned for a shard, one JSON object a line, in the order of its examples."""
         return self.path("rows", f"{shard.name}.jsonl")
+
+    def check(self, shard: Shard) -> str:
+        """What became of each row planned for a shard when its pictures were only checked."""
+        return self.path("checks", f"{shard.name}.json")
+
+    def thumbnails(self, shard: Shard) -> str:
+        """Small pictures of the shard's that the report shows."""
+        return self.path("thumbnails", f"{shard.name}.json")
 
     def account(self, shard: Shard) -> str:
         """What became of each row planned for a shard."""
@@ -98,6 +124,24 @@ class DroppedPicture:
     sha256: str = ""
 
 
+class WrittenPicture(NamedTuple):
+    """A planned picture that is in its shard.
+
+    Attributes:
+        key: the picture's.
+        sha256: of the bytes as fetched, hex.
+        width: pixels of the picture as it came, upright.
+        height: pixels of the picture as it came, upright.
+        size: bytes as fetched.
+    """
+
+    key: str
+    sha256: str
+    width: int
+    height: int
+    size: int
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Account:
     """What became of each row planned for a shard, and the shard file that this is true of.
@@ -105,13 +149,13 @@ class Account:
     Attributes:
         size: bytes in the shard file.
         sha256: of the shard file, hex.
-        written: key and hash (of the bytes as fetched, hex) of each example, in order.
+        written: the picture of each example, in order.
         dropped: the other rows, in order.
     """
 
     size: int
     sha256: str
-    written: tuple[tuple[str, str], ...]
+    written: tuple[WrittenPicture, ...]
     dropped: tuple[DroppedPicture, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -128,7 +172,7 @@ class Account:
         return cls(
             size=value["size"],
             sha256=value["sha256"],
-            written=tuple((key, sha256) for key, sha256 in value["written"]),
+            written=tuple(WrittenPicture(*picture) for picture in value["written"]),
             dropped=tuple(
                 DroppedPicture(dropped=Dropped(key=key, uri=uri, reason=Reason(reason), detail=detail), sha256=sha256)
                 for key, uri, reason, detail, sha256 in value["dropped"]
@@ -140,10 +184,10 @@ class Account:
         return (picture.dropped for picture in self.dropped if picture.dropped.reason.kind == "rejected")
 
 
-def read_account(plan: PlanFiles, shard: Shard) -> Account | None:
-    """Returns the shard's account, or None if it has none yet."""
+def read_account(path: str) -> Account | None:
+    """Returns the account in that file, or None if there is none yet."""
     try:
-        return Account.from_json(files.read_json(plan.account(shard)))
+        return Account.from_json(files.read_json(path))
     except FileNotFoundError:
         return None
 

@@ -4,16 +4,18 @@ import collections
 import dataclasses
 import importlib.metadata
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from beam_pipelines import files
-from beam_pipelines.dataset import COMPLETED_FILE, INFO_FILE, REJECTED_FILE, REPORT_FILE, SPLITS, Shard
+from beam_pipelines.dataset import CHECK_INFO_FILE, COMPLETED_FILE, INFO_FILE, REJECTED_FILE, REPORT_FILE, SPLITS, Shard
 from beam_pipelines.errors import RunError
 from beam_pipelines.options import FORMAT_VERSION, DatasetOptions
-from beam_pipelines.plan_files import PlanFiles, planned_shards, read_account, rejected_line
-from beam_pipelines.rejects import Kind
-from beam_pipelines.report import render_report
+from beam_pipelines.plan_files import Account, PlanFiles, planned_shards, read_account, rejected_line
+from beam_pipelines.reason_examples import as_dropped, merge_examples
+from beam_pipelines.rejects import Kind, Reason
+from beam_pipelines.report import PictureSizes, Thumbnail, render_report
+from beam_pipelines.thumbnails import read_thumbnails
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -29,18 +31,82 @@ def publish(options: DatasetOptions, output: str, *, max_reject_fraction: float)
         RunError: the rows do not add up, nothing was written, or too much was rejected.
     """
     plan = PlanFiles(output)
-    summary = files.read_json(plan.summary)
-    shards = planned_shards(summary)
-    files.write_lines(files.join(output, REJECTED_FILE), files.sorted_lines(_rejected_lines(plan, shards)))
-    info = _information(options, summary, plan, shards)
+    info, outcomes = _tell(options, output, plan.account, files.read_json(plan.counted))
     _check(info, max_reject_fraction=max_reject_fraction)
     for label in info["empty_labels"]:
         _LOGGER.warning("the class %r ended with no picture", label)
     files.write_json(files.join(output, INFO_FILE), info)
-    files.write_bytes(files.join(output, REPORT_FILE), render_report(info).encode())
-    files.remove_tree(plan.progress)
+    thumbnails = read_thumbnails(plan, outcomes.shards, list(info["labels"]))
+    _write_report(output, info, outcomes, thumbnails)
+    files.remove(files.join(output, CHECK_INFO_FILE))
     files.write_bytes(files.join(output, COMPLETED_FILE), f"{info['fingerprint']}\n".encode())
     return info
+
+
+def publish_check(options: DatasetOptions, output: str, *, max_reject_fraction: float) -> dict[str, Any]:
+    """Writes `rejected.jsonl`, `check_info.json` and `report.html` of pictures that were only checked.
+
+    Raises:
+        RunError: as `publish`.
+    """
+    plan = PlanFiles(output)
+    info, outcomes = _tell(options, output, plan.check, files.read_json(plan.check_counted))
+    info["checked_only"] = True
+    _check(info, max_reject_fraction=max_reject_fraction)
+    files.write_json(files.join(output, CHECK_INFO_FILE), info)
+    _write_report(output, info, outcomes, [])
+    return info
+
+
+@dataclasses.dataclass
+class _Outcomes:
+    """What the accounts of all shards come to."""
+
+    shards: list[Shard]
+    reasons: collections.Counter[Reason] = dataclasses.field(default_factory=collections.Counter)
+    examples: dict[str, list[list[str]]] = dataclasses.field(default_factory=dict)
+    shorter_sides: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
+    aspect_ratios: collections.Counter[float] = dataclasses.field(default_factory=collections.Counter)
+    kilobytes: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
+
+    def add(self, account: Account) -> None:
+        """Adds what became of the pictures of a shard."""
+        dropped = [picture.dropped for picture in account.dropped]
+        self.reasons.update(row.reason for row in dropped)
+        self.examples = merge_examples([self.examples], dropped)
+        for picture in account.written:
+            self.shorter_sides[min(picture.width, picture.height)] += 1
+            self.aspect_ratios[round(picture.width / picture.height, 1)] += 1
+            self.kilobytes[round(picture.size / 1000)] += 1
+
+
+def _tell(
+    options: DatasetOptions, output: str, account_path: Callable[[Shard], str], counted: list[dict[str, Any]]
+) -> tuple[dict[str, Any], _Outcomes]:
+    """Writes `rejected.jsonl`; returns what is known of the data set, and what its accounts come to."""
+    plan = PlanFiles(output)
+    summary = files.read_json(plan.summary)
+    outcomes = _Outcomes(planned_shards(summary), examples=summary["examples"])
+
+    def rejected_lines() -> Iterator[str]:
+        yield from files.read_lines(plan.rejected)
+        for shard in outcomes.shards:
+            account = read_account(account_path(shard))
+            if account:
+                outcomes.add(account)
+                yield from map(rejected_line, account.rejected())
+
+    files.write_lines(files.join(output, REJECTED_FILE), files.sorted_lines(rejected_lines()))
+    return _information(options, summary, outcomes, counted), outcomes
+
+
+def _write_report(output: str, info: dict[str, Any], outcomes: _Outcomes, thumbnails: Sequence[Thumbnail]) -> None:
+    sizes = PictureSizes(
+        shorter_sides=outcomes.shorter_sides, aspect_ratios=outcomes.aspect_ratios, kilobytes=outcomes.kilobytes
+    )
+    page = render_report(info, sizes=sizes, examples=as_dropped(outcomes.examples), thumbnails=thumbnails)
+    files.write_bytes(files.join(output, REPORT_FILE), page.encode())
+    files.remove_tree(PlanFiles(output).progress)
 
 
 def describe(info: dict[str, Any]) -> str:
@@ -59,23 +125,15 @@ def describe(info: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _rejected_lines(plan: PlanFiles, shards: list[Shard]) -> Iterator[str]:
-    yield from files.read_lines(plan.rejected)
-    for shard in shards:
-        account = read_account(plan, shard)
-        yield from map(rejected_line, account.rejected() if account else ())
-
-
 def _information(
-    options: DatasetOptions, summary: dict[str, Any], plan: PlanFiles, shards: list[Shard]
+    options: DatasetOptions, summary: dict[str, Any], outcomes: _Outcomes, counted_shards: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """Returns what is known of the data set: counts of what lies in the shards, reasons from their accounts."""
-    counted = {value["shard"]: value for value in files.read_json(plan.counted)}
+    counted = {value["shard"]: value for value in counted_shards}
+    shards = outcomes.shards
     reasons = {kind: collections.Counter(summary[kind]) for kind in Kind}
-    for shard in shards:
-        account = read_account(plan, shard)
-        for picture in account.dropped if account else ():
-            reasons[picture.dropped.reason.kind][picture.dropped.reason.value] += 1
+    for reason, count in outcomes.reasons.items():
+        reasons[reason.kind][reason.value] += count
     splits = {
         split: _split_information(summary["labels"], [counted[shard.name] for shard in shards if shard.split == split])
         for split in SPLITS
@@ -84,12 +142,13 @@ def _information(
     return {
         "format": FORMAT_VERSION,
         "fingerprint": summary["fingerprint"],
-        "options": dataclasses.asdict(options),
+        "options": options.to_json(),
         "versions": {name: importlib.metadata.version(name) for name in _VERSIONS_OF},
         "read": summary["read"],
         "written": sum(split["examples"] for split in splits.values()),
         "filtered": dict(sorted(reasons[Kind.FILTERED].items())),
         "rejected": dict(sorted(reasons[Kind.REJECTED].items())),
+        "split_given": summary["split_given"] > 0,
         "splits": splits,
         "labels": labels,
         "empty_labels": [label for label, count in labels.items() if not count],

@@ -45,8 +45,12 @@ class Reason(enum.StrEnum):
     NOT_PUBLIC_DOMAIN = "not_public_domain", Kind.FILTERED, Stage.SOURCE
     NO_IMAGE = "no_image", Kind.FILTERED, Stage.SOURCE
     NO_OBJECT = "no_object", Kind.FILTERED, Stage.SOURCE
+    NOT_MATCHING = "not_matching", Kind.FILTERED, Stage.SOURCE
     BAD_ROW = "bad_row", Kind.REJECTED, Stage.SOURCE
+    NOT_A_NUMBER = "not_a_number", Kind.REJECTED, Stage.SOURCE
+    API_FAILED = "api_failed", Kind.REJECTED, Stage.SOURCE
 
+    EXCLUDED = "excluded", Kind.FILTERED, Stage.CHOICE
     DUPLICATE_URI = "duplicate_uri", Kind.FILTERED, Stage.CHOICE
     LABEL_NOT_SELECTED = "label_not_selected", Kind.FILTERED, Stage.CHOICE
     OVER_MAX_IMAGES_PER_LABEL = "over_max_images_per_label", Kind.FILTERED, Stage.CHOICE

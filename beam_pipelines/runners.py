@@ -10,16 +10,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from beam_pipelines.errors import OptionError, RunError
+from beam_pipelines.errors import OptionError, RunError, UserError
 
 _LOGGER = logging.getLogger(__name__)
 
 _LOCAL_RUNNERS = frozenset({"", "DirectRunner", "FnApiRunner"})
 _WORKER_DIED = "Worker subprocess exited with return code"
+# What Beam adds to the message of an error that is raised in one of its workers.
+_WHILE_RUNNING = " [while running "
 _OUR_ERROR = re.compile(r"beam_pipelines\.errors\.\w+Error: (.*?)(?: \[while running .*)?$", re.MULTILINE)
 _OS_ERROR = re.compile(r"\[Errno \d+\] ([^\n]*?)(?: \[while running .*)?$", re.MULTILINE)
 
@@ -53,6 +55,11 @@ def beam_options(arguments: Sequence[str]) -> PipelineOptions:
     options = PipelineOptions(arguments)
     _runner(options)
     return options
+
+
+def google_project(options: PipelineOptions) -> str:
+    """Returns the Google Cloud project that pays, `--project`; empty if none is named."""
+    return options.view_as(GoogleCloudOptions).project or ""
 
 
 def is_local(options: PipelineOptions) -> bool:
@@ -89,6 +96,8 @@ def run_pipeline(pipeline: beam.Pipeline) -> None:
     threading.excepthook = _end_if_worker_died
     try:
         pipeline.run().wait_until_finish()
+    except UserError as error:
+        raise RunError(str(error).split(_WHILE_RUNNING)[0]) from error
     except Exception as error:
         text = str(error)
         if known := _OUR_ERROR.search(text):

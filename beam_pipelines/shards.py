@@ -11,13 +11,20 @@ import dataclasses
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from beam_pipelines import files
 from beam_pipelines.dataset import Feature, Shard
 from beam_pipelines.images import Picture
-from beam_pipelines.plan_files import Account, DroppedPicture, PlanFiles, PlannedPicture, read_account
+from beam_pipelines.plan_files import (
+    Account,
+    DroppedPicture,
+    PlanFiles,
+    PlannedPicture,
+    WrittenPicture,
+    read_account,
+)
 from beam_pipelines.rejects import Dropped, Kind, Reason, RejectedError
 from beam_pipelines.tfrecords import CorruptRecordError, decode_example, encode_example, frame, read_records
 
@@ -27,10 +34,10 @@ _PIECE_BYTES = 1 << 20
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Written:
-    """A picture that became an example: the framed record, and the hash (hex) of the bytes as fetched."""
+    """A picture that became an example: the framed record, and the picture's line in the account."""
 
     record: bytes
-    sha256: str
+    picture: WrittenPicture
 
 
 Outcome = Written | DroppedPicture
@@ -42,7 +49,7 @@ class _Reusable:
 
     offset: int
     length: int
-    sha256: str
+    picture: WrittenPicture
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,6 +77,7 @@ class ShardWriter:
         fetch: returns the bytes at an address, or raises `RejectedError`.
         shrink: makes them into a checked JPEG, or raises `RejectedError`.
         threads: how many pictures are fetched at the same time, over all shards.
+        keep: called with the address and the bytes of each picture that can be used.
         on_outcome: called with the number of pictures done and of those rejected, from any thread.
     """
 
@@ -80,11 +88,13 @@ class ShardWriter:
         fetch: Callable[[str], bytes],
         shrink: Callable[[bytes], Picture],
         threads: int,
+        keep: Callable[[str, bytes], None] = lambda uri, data: None,
         on_outcome: Callable[[int, int], None] = lambda done, rejected: None,
     ) -> None:
         self._plan = plan
         self._fetch = fetch
         self._shrink = shrink
+        self._keep = keep
         self._window = 4 * threads
         self._pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="picture")
         self._on_outcome = on_outcome
@@ -108,33 +118,43 @@ class ShardWriter:
             shard: which one.
             retry_rejected: try again the pictures that were rejected for passing reasons.
         """
-        account = read_account(self._plan, shard)
+        account = read_account(self._plan.account(shard))
         whole = account is not None and self._is_whole(shard, account)
         if account is not None and whole and not (retry_rejected and _has_passing(account)):
-            self._on_outcome(len(account.written) + len(account.dropped), len(list(account.rejected())))
-            return account
-        settled = {
-            picture.dropped.key: picture
-            for picture in (account.dropped if account else ())
-            if not (retry_rejected and picture.dropped.reason.passing)
-        }
-        return self._write(shard, settled if files.exists(self._plan.shard(shard)) else {})
+            return self._settled(account)
+        known = account if account is not None and files.exists(self._plan.shard(shard)) else None
+        return self._write(shard, known, settled=_still_dropped(known, retry_rejected=retry_rejected))
+
+    def check(self, shard: Shard, *, retry_rejected: bool = False) -> Account:
+        """Fetches and checks the pictures planned for the shard as `ensure` does, and writes what became of them alone.
+
+        Args:
+            shard: which one.
+            retry_rejected: try again the pictures that were rejected for passing reasons.
+        """
+        known = read_account(self._plan.check(shard))
+        if known is not None and not (retry_rejected and _has_passing(known)):
+            return self._settled(known)
+        settled: dict[str, Outcome] = dict(_still_dropped(known, retry_rejected=retry_rejected))
+        settled.update(
+            {picture.key: Written(record=b"", picture=picture) for picture in (known.written if known else ())}
+        )
+        written, dropped = _part(self._outcomes(shard, settled, {}, None), on_record=lambda record: None)
+        account = Account(size=0, sha256="", written=written, dropped=dropped)
+        files.write_json(self._plan.check(shard), account.to_json())
+        return account
 
     def drop_duplicates(self, shard: Shard, keys: set[str]) -> Account:
         """Writes the shard anew without the pictures of these keys, which equal one on the other side of the split."""
-        account = read_account(self._plan, shard)
+        account = read_account(self._plan.account(shard))
         if account is None:
             raise FileNotFoundError(self._plan.account(shard))
-        uris = {row.artwork.key: row.artwork.image_uri for row in self._rows(shard) if row.artwork.key in keys}
-        settled = {picture.dropped.key: picture for picture in account.dropped}
-        for key, sha256 in account.written:
-            if key in keys:
-                dropped = Dropped(key=key, uri=uris[key], reason=Reason.DUPLICATE_CONTENT, detail=f"sha256 {sha256}")
-                settled[key] = DroppedPicture(dropped=dropped, sha256=sha256)
-        return self._write(shard, settled)
+        without = without_duplicates(account, keys, read_rows(self._plan, shard))
+        return self._write(shard, account, settled=_still_dropped(without, retry_rejected=False))
 
-    def _rows(self, shard: Shard) -> Iterator[PlannedPicture]:
-        return map(PlannedPicture.from_line, files.read_lines(self._plan.rows(shard)))
+    def _settled(self, account: Account) -> Account:
+        self._on_outcome(len(account.written) + len(account.dropped), len(list(account.rejected())))
+        return account
 
     def _is_whole(self, shard: Shard, account: Account) -> bool:
         path = self._plan.shard(shard)
@@ -143,58 +163,51 @@ class ShardWriter:
         with files.open_to_read(path) as file:
             return _sha256_of(file) == account.sha256
 
-    def _write(self, shard: Shard, settled: Mapping[str, DroppedPicture]) -> Account:
-        written: list[tuple[str, str]] = []
-        dropped: list[DroppedPicture] = []
-        with self._reusable(shard) as (reusable, old), files.staged(self._plan.shard(shard)) as path:
+    def _write(self, shard: Shard, known: Account | None, *, settled: Mapping[str, DroppedPicture]) -> Account:
+        """Writes the shard and its account; the records of pictures that are known and not settled are used again."""
+        with self._reusable(shard, known) as (reusable, old), files.staged(self._plan.shard(shard)) as path:
             with open(path, "wb") as raw:
                 file = _HashedFile(raw)
-                for row, outcome in self._outcomes(shard, settled, reusable, old):
-                    if isinstance(outcome, Written):
-                        written.append((row.artwork.key, outcome.sha256))
-                        file.write(outcome.record)
-                    else:
-                        dropped.append(outcome)
+                written, dropped = _part(self._outcomes(shard, settled, reusable, old), on_record=file.write)
                 size, sha256 = file.finish()
-            account = Account(size=size, sha256=sha256, written=tuple(written), dropped=tuple(dropped))
+            account = Account(size=size, sha256=sha256, written=written, dropped=dropped)
             files.write_json(self._plan.account(shard), account.to_json())
         return account
 
     @contextlib.contextmanager
-    def _reusable(self, shard: Shard) -> Iterator[tuple[dict[str, _Reusable], BinaryIO | None]]:
-        """Opens what an earlier run left of the shard, with where in it each picture lies."""
-        try:
-            with files.open_to_read(self._plan.shard(shard)) as file:
-                yield _index(file), file
-        except FileNotFoundError:
+    def _reusable(self, shard: Shard, known: Account | None) -> Iterator[tuple[dict[str, _Reusable], BinaryIO | None]]:
+        """Opens what an earlier run left of the shard, with where in it each known picture lies."""
+        if known is None or not files.exists(self._plan.shard(shard)):
             yield {}, None
+            return
+        with files.open_to_read(self._plan.shard(shard)) as file:
+            yield _index(file, {picture.key: picture for picture in known.written}), file
 
     def _outcomes(
         self,
         shard: Shard,
-        settled: Mapping[str, DroppedPicture],
+        settled: Mapping[str, Outcome],
         reusable: Mapping[str, _Reusable],
         old: BinaryIO | None,
-    ) -> Iterator[tuple[PlannedPicture, Outcome]]:
-        """Yields each planned row with its outcome, in order, while the threads work a window ahead."""
-        pending: collections.deque[tuple[PlannedPicture, concurrent.futures.Future[Outcome] | Outcome | _Reusable]]
-        pending = collections.deque()
+    ) -> Iterator[Outcome]:
+        """Yields the outcome of each planned row, in order, while the threads work a window ahead."""
+        pending: collections.deque[concurrent.futures.Future[Outcome] | Outcome | _Reusable] = collections.deque()
 
-        def next_outcome() -> tuple[PlannedPicture, Outcome]:
-            row, waiting = pending.popleft()
+        def next_outcome() -> Outcome:
+            waiting = pending.popleft()
             if isinstance(waiting, concurrent.futures.Future):
                 waiting = waiting.result()
             elif isinstance(waiting, _Reusable):
                 assert old is not None  # noqa: S101  (what is reusable was found in it)
                 old.seek(waiting.offset)
-                waiting = Written(record=old.read(waiting.length), sha256=waiting.sha256)
+                waiting = Written(record=old.read(waiting.length), picture=waiting.picture)
             self._on_outcome(1, int(isinstance(waiting, DroppedPicture) and _is_rejected(waiting)))
-            return row, waiting
+            return waiting
 
-        for row in self._rows(shard):
+        for row in read_rows(self._plan, shard):
             key = row.artwork.key
             ready = settled.get(key) or reusable.get(key)
-            pending.append((row, ready or self._pool.submit(self._picture, row)))
+            pending.append(ready or self._pool.submit(self._picture, row))
             if len(pending) >= self._window:
                 yield next_outcome()
         while pending:
@@ -205,6 +218,7 @@ class ShardWriter:
         try:
             data = self._timed_fetch(row.artwork.image_uri, counters)
             picture = self._shrink(data)
+            self._keep(row.artwork.image_uri, data)
             counters["fetch/ok"] = 1
         except RejectedError as error:
             counters[f"rejected/{error.reason}"] = 1
@@ -214,7 +228,11 @@ class ShardWriter:
             with self._lock:
                 self._counters.update(counters)
         sha256 = hashlib.sha256(data).hexdigest()
-        return Written(record=frame(encode_example(_features(row, picture, sha256))), sha256=sha256)
+        width, height = picture.original_size
+        return Written(
+            record=frame(encode_example(_features(row, picture, sha256))),
+            picture=WrittenPicture(row.artwork.key, sha256, width, height, len(data)),
+        )
 
     def _timed_fetch(self, uri: str, counters: dict[str, int]) -> bytes:
         started = time.perf_counter()
@@ -294,8 +312,63 @@ def _features(row: PlannedPicture, picture: Picture, sha256: str) -> dict[str, b
     }
 
 
-def _index(file: BinaryIO) -> dict[str, _Reusable]:
-    """Returns where each picture's record lies in a shard file, up to the first damage."""
+def read_rows(plan: PlanFiles, shard: Shard) -> Iterator[PlannedPicture]:
+    """Yields the rows planned for a shard, in order."""
+    return map(PlannedPicture.from_line, files.read_lines(plan.rows(shard)))
+
+
+def without_duplicates(account: Account, keys: Collection[str], rows: Iterable[PlannedPicture]) -> Account:
+    """Returns the account without the pictures of these keys, which equal one on the other side of the split.
+
+    Args:
+        account: of a shard.
+        keys: of pictures in it that must go.
+        rows: planned for the shard.
+    """
+    uris = {row.artwork.key: row.artwork.image_uri for row in rows if row.artwork.key in keys}
+    doubles = [
+        DroppedPicture(
+            dropped=Dropped(
+                key=picture.key,
+                uri=uris[picture.key],
+                reason=Reason.DUPLICATE_CONTENT,
+                detail=f"sha256 {picture.sha256}",
+            ),
+            sha256=picture.sha256,
+        )
+        for picture in account.written
+        if picture.key in keys
+    ]
+    written = tuple(picture for picture in account.written if picture.key not in keys)
+    return dataclasses.replace(account, written=written, dropped=(*account.dropped, *doubles))
+
+
+def _part(
+    outcomes: Iterable[Outcome], *, on_record: Callable[[bytes], None]
+) -> tuple[tuple[WrittenPicture, ...], tuple[DroppedPicture, ...]]:
+    """Returns the pictures that were written and those that were dropped; hands each record on as it comes."""
+    written: list[WrittenPicture] = []
+    dropped: list[DroppedPicture] = []
+    for outcome in outcomes:
+        if isinstance(outcome, Written):
+            written.append(outcome.picture)
+            on_record(outcome.record)
+        else:
+            dropped.append(outcome)
+    return tuple(written), tuple(dropped)
+
+
+def _still_dropped(account: Account | None, *, retry_rejected: bool) -> dict[str, DroppedPicture]:
+    """Returns by key the dropped pictures of an account that are not to be tried again."""
+    return {
+        picture.dropped.key: picture
+        for picture in (account.dropped if account else ())
+        if not (retry_rejected and picture.dropped.reason.passing)
+    }
+
+
+def _index(file: BinaryIO, known: Mapping[str, WrittenPicture]) -> dict[str, _Reusable]:
+    """Returns where each known picture's record lies in a shard file, up to the first damage."""
     found: dict[str, _Reusable] = {}
     offset = 0
     with contextlib.suppress(CorruptRecordError):
@@ -303,7 +376,8 @@ def _index(file: BinaryIO) -> dict[str, _Reusable]:
             example = decode_example(record)
             length = len(record) + _FRAMING
             key = example[Feature.KEY][0].decode("utf-8", "surrogatepass")
-            found[key] = _Reusable(offset=offset, length=length, sha256=example[Feature.SHA256][0].decode())
+            if key in known and known[key].sha256 == example[Feature.SHA256][0].decode():
+                found[key] = _Reusable(offset=offset, length=length, picture=known[key])
             offset += length
     return found
 

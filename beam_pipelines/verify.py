@@ -59,7 +59,7 @@ def verify(directory: str) -> Iterator[str]:
         seen = list(pool.map(lambda shard: _check_shard(plan, shard, labels, info), shards))
     for shard in seen:
         yield from shard.problems
-    yield from _check_identity(seen, split_given=bool(info["options"]["validation_input"]))
+    yield from _check_identity(seen, split_given=info["split_given"])
     yield from _check_counts(directory, info, seen, labels)
 
 

@@ -34,11 +34,16 @@ class Step:
 def walk(output: Path) -> list[Step]:
     """Returns the commands that are run, in order, on what was drawn into `output`."""
     dataset = str(output / "dataset")
-    ingest = (
-        *("python", "-m", "beam_pipelines.ingest"),
+    catalogue = (
         *("--source", "open_access_csv"),
         *("--input", str(output / "MetObjects.csv")),
-        *("--images_input", str(output / "images.csv")),
+    )
+    images = ("--images_input", str(output / "images.csv"))
+    labels = ("python", "-m", "beam_pipelines.labels", *catalogue)
+    ingest = (
+        *("python", "-m", "beam_pipelines.ingest"),
+        *catalogue,
+        *images,
         *("--attribute", "culture"),
         *("--min_images_per_label", "10"),
         *("--image_size", "160"),
@@ -47,6 +52,11 @@ def walk(output: Path) -> list[Step]:
         *("--output", dataset),
     )
     return [
+        Step("See what the catalogue offers as labels", (*labels, "--list_attributes")),
+        Step(
+            "Count the pictures of each culture",
+            (*labels, *images, "--attribute", "culture", "--output", str(output / "cultures.csv")),
+        ),
         Step("Fetch the pictures, check them and write the data set", ingest),
         Step("Ask for the same again: nothing is left to do", ingest),
         Step("Check the data set from what lies on the disk", ("python", "-m", "beam_pipelines.verify", dataset)),
@@ -103,7 +113,7 @@ def run(*, output: Path, works: int, seed: int) -> None:
         run_steps(walk(output))
     print(f"\n{output / 'dataset'} holds")
     print("\n".join(describe_files(output / "dataset")))
-    print(f"\nLook at {output / 'dataset' / 'report.html'}")
+    print(f"\nLook at {output / 'cultures.png'} and {output / 'dataset' / 'report.html'}")
 
 
 def describe_files(directory: Path) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Fetches the bytes of a picture from `http(s)://`, `gs://`, `file://` or a path: politely, and within limits.
+"""Fetches the bytes of a picture from `http(s)://`, `gs://`, `file://`, `idx:` or a path: politely, and within limits.
 
 Everything that comes from outside is bounded: bytes (also after decompression), time (also of servers that drip),
 redirects, tries and the addresses that may be reached. Whatever goes wrong with a picture is a `RejectedError` with a
@@ -22,6 +22,7 @@ from beam_pipelines.fetch.addresses import HttpAddress, follow_redirect, parse_h
 from beam_pipelines.fetch.cloud_storage import CloudStorage, parse_object
 from beam_pipelines.fetch.failures import PassingError, failure_of, reason_of_status
 from beam_pipelines.fetch.http_bodies import discard_body, read_body, respect_opt_out
+from beam_pipelines.fetch.idx_files import MAX_OBJECT_BYTES, IdxFiles
 from beam_pipelines.fetch.local_files import parse_path, read_file
 from beam_pipelines.fetch.rate_limits import HostLimiter, parse_retry_after
 from beam_pipelines.fetch.transport import ConnectionLimits
@@ -31,6 +32,8 @@ from beam_pipelines.rejects import Reason, RejectedError
 AGENT_NAME = "museum-image-classifier"
 
 _MAX_BACKOFF_SECONDS = 30.0
+# What the Met's hosts stand for hours; they block for a while those who ask more.
+MET_RATES = (("collectionapi.metmuseum.org", 4.0), ("images.metmuseum.org", 16.0))
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PASSING_REASONS = frozenset({Reason.SERVER_ERROR, Reason.RATE_LIMITED})
@@ -54,7 +57,7 @@ class FetchLimits:
             are not limited.
         max_processes: the most processes the job can have; each takes this part of every rate.
         contact: address or page that museums can turn to; stands in the user agent.
-        allow_paths: whether `file://` and paths may be read.
+        allow_paths: whether `file://`, `idx:` and paths may be read.
     """
 
     connect_timeout: float = 10.0
@@ -66,7 +69,7 @@ class FetchLimits:
     backoff: float = 1.0
     max_retry_after: float = 120.0
     allow_private_addresses: bool = False
-    requests_per_second: tuple[tuple[str, float], ...] = (("images.metmuseum.org", 16.0),)
+    requests_per_second: tuple[tuple[str, float], ...] = MET_RATES
     max_processes: int = 1
     contact: str = ""
     allow_paths: bool = True
@@ -90,6 +93,8 @@ class Fetcher:
 
     Args:
         limits: bounds on every fetch.
+        accept: what kinds of content are asked for.
+        heeds_opt_outs: whether what `X-Robots-Tag` keeps from machines is left; an API is there for them.
         clock: seconds from any origin, for rates and pauses.
         sleep: waits for a number of seconds, between tries and for one's turn.
 
@@ -103,6 +108,8 @@ class Fetcher:
         self,
         limits: FetchLimits,
         *,
+        accept: str = "image/*",
+        heeds_opt_outs: bool = True,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -110,6 +117,7 @@ class Fetcher:
         self.retries = 0
         self.bytes = 0
         self._limits = limits
+        self._heeds_opt_outs = heeds_opt_outs
         self._sleep = sleep
         self._random = random.SystemRandom()
         self._limiter = HostLimiter(
@@ -119,7 +127,7 @@ class Fetcher:
             sleep=sleep,
         )
         self._session = WebSession(
-            {"User-Agent": user_agent(limits.contact), "Accept": "image/*", "Accept-Encoding": "identity"},
+            {"User-Agent": user_agent(limits.contact), "Accept": accept, "Accept-Encoding": "identity"},
             ConnectionLimits(
                 connect_timeout=limits.connect_timeout,
                 read_timeout=limits.read_timeout,
@@ -132,6 +140,13 @@ class Fetcher:
             total_timeout=limits.total_timeout,
             max_bytes=limits.max_bytes,
         )
+        large_storage = CloudStorage(
+            connect_timeout=limits.connect_timeout,
+            read_timeout=limits.read_timeout,
+            total_timeout=limits.total_timeout,
+            max_bytes=MAX_OBJECT_BYTES,
+        )
+        self._idx_files = IdxFiles(large_storage, max_bytes=limits.max_bytes)
         self._lock = threading.Lock()
 
     def __enter__(self) -> "Fetcher":
@@ -146,13 +161,14 @@ class Fetcher:
         """Closes idle connections; fetches under way end as they would have."""
         self._session.close()
         self._storage.close()
+        self._idx_files.close()
 
     def fetch(self, uri: str) -> bytes:
         """Returns the bytes at `uri`, at most `max_bytes` of them.
 
         Args:
-            uri: `http://`, `https://`, `gs://bucket/object`, `file://` or a path; spaces and letters of any alphabet
-                need no quoting.
+            uri: `http://`, `https://`, `gs://bucket/object`, `file://`, `idx:PATH#NUMBER` or a path; spaces and letters
+                of any alphabet need no quoting.
 
         Raises:
             RejectedError: they cannot be had; the reason's stage is `fetch`.
@@ -163,15 +179,21 @@ class Fetcher:
             body = self._fetch_http(parse_http(uri))
         elif scheme == "gs":
             body = self._fetch_object(*parse_object(uri))
-        elif scheme not in ("file", ""):
-            raise RejectedError(Reason.BAD_URI, "only http, https, gs, file and paths can be fetched")
+        elif scheme not in ("file", "idx", ""):
+            raise RejectedError(Reason.BAD_URI, "only http, https, gs, file, idx and paths can be fetched")
         elif not self._limits.allow_paths:
             raise RejectedError(Reason.REFUSED_ADDRESS, "files of this machine are not served")
+        elif scheme == "idx":
+            body = self._idx_files.read(uri)
         else:
             body = read_file(parse_path(uri), max_bytes=self._limits.max_bytes)
         with self._lock:
             self.bytes += len(body)
         return body
+
+    def pause(self, uri: str, seconds: float) -> None:
+        """Lets no thread send a request to the host of the web address `uri` for `seconds` from now."""
+        self._limiter.pause(parse_http(uri).host, seconds)
 
     def _fetch_http(self, address: HttpAddress) -> bytes:
         for tries in range(1, self._limits.max_retries + 1):
@@ -213,7 +235,8 @@ class Fetcher:
         with self._session.ask(address, timeout=timeout) as response:
             answer = cast(Answer, response.raw)
             if response.status_code == 200:
-                respect_opt_out(answer, agent_name=AGENT_NAME)
+                if self._heeds_opt_outs:
+                    respect_opt_out(answer, agent_name=AGENT_NAME)
                 return read_body(answer, max_bytes=self._limits.max_bytes)
             try:
                 location = response.headers.get("Location")

@@ -7,10 +7,13 @@ import apache_beam as beam
 from apache_beam import pvalue
 
 from beam_pipelines import files
-from beam_pipelines.artwork import Artwork, clean_labels
+from beam_pipelines.artwork import Artwork
 from beam_pipelines.errors import OptionError
-from beam_pipelines.rows import flat_map_rows
-from beam_pipelines.sources import SourceOptions, check_label_attribute
+from beam_pipelines.rows import DroppedRow, flat_map_rows
+from beam_pipelines.sources import SourceOptions
+from beam_pipelines.sources.row_choice import check_attributes, make_row
+
+_LABEL = "label"
 
 
 class ReadDirectory(beam.PTransform):
@@ -25,23 +28,31 @@ class ReadDirectory(beam.PTransform):
 
     def check(self) -> None:
         """Raises OptionError if the folder is not there."""
-        check_label_attribute(self._options, ["label"])
+        check_attributes(self._options, self.attribute_names())
         folder = self._options.input
         if not files.is_remote(folder) and not os.path.isdir(folder):
             raise OptionError(f"cannot read {folder}: there is no such directory")
         if files.is_remote(folder) and not files.list_files(folder):
             raise OptionError(f"cannot read {folder}: there are no files below it")
 
+    def attribute_names(self) -> list[str]:
+        """Returns `label`, the only one."""
+        return [_LABEL]
+
+    def class_names(self) -> tuple[str, ...]:
+        """Returns nothing: folders have no order."""
+        return ()
+
     def expand(self, pipeline: beam.Pipeline) -> pvalue.DoOutputsTuple:
-        """Returns the outputs `artworks` and `dropped` (always empty)."""
+        """Returns the outputs `artworks` and `dropped`."""
         return (
             pipeline
             | beam.Create([self._options.input])
-            | "ListPictures" >> flat_map_rows(list_artworks, split=self._options.split)
+            | "ListPictures" >> flat_map_rows(list_artworks, options=self._options)
         )
 
 
-def list_artworks(folder: str, *, split: str = "") -> Iterator[Artwork]:
+def list_artworks(folder: str, *, options: SourceOptions) -> Iterator[Artwork | DroppedRow]:
     """Yields an Artwork for each file below `folder` that is not hidden.
 
     Keys of a given validation split begin with `validation/`, as both folders may hold `LABEL/picture.jpg`.
@@ -50,11 +61,14 @@ def list_artworks(folder: str, *, split: str = "") -> Iterator[Artwork]:
         parts = name.replace(os.sep, "/").split("/")
         if any(part.startswith(".") for part in parts):
             continue
-        key = "/".join([*(["validation"] if split == "validation" else []), *parts])
-        yield Artwork(
+        label = parts[0] if len(parts) > 1 else ""
+        key = "/".join([*(["validation"] if options.split == "validation" else []), *parts])
+        yield make_row(
             key=key,
             group=key,
             image_uri=files.join(folder, name),
-            labels=clean_labels(parts[:1]) if len(parts) > 1 else (),
-            split=split,
+            values=[label],
+            cell={_LABEL: label}.__getitem__,
+            attributes={_LABEL: label} if options.all_attributes else {},
+            options=options,
         )

@@ -1,31 +1,29 @@
 """Source: the Met's Open Access catalogue, `MetObjects.csv`, in its forms of 2017 (43 columns) and 2023 (54 columns).
 
 https://github.com/metmuseum/openaccess. The catalogue has no addresses of pictures: they come from a second CSV
-(`object_id,image_uri`), or from the naming rule of the public mirror.
+(`object_id,image_uri`), from the naming rule of the public mirror, or from the collection API.
 """
 
 import dataclasses
+import functools
+import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
 
-from beam_pipelines.artwork import Artwork, clean_labels, clean_text
+from beam_pipelines.artwork import Artwork, clean_text
 from beam_pipelines.errors import OptionError
 from beam_pipelines.rejects import Dropped, Reason
 from beam_pipelines.rows import ARTWORKS, DROPPED, DroppedRow, drop, flat_map_rows
-from beam_pipelines.sources import SourceOptions, check_label_attribute
-from beam_pipelines.sources.csv_rows import matching_files, read_header, read_rows, snake_case
+from beam_pipelines.sources import SourceOptions
+from beam_pipelines.sources.csv_rows import matching_files, read_columns, read_header, read_rows, snake_case
+from beam_pipelines.sources.met_api import AskApi, check_api
+from beam_pipelines.sources.met_objects import CARRIED_COLUMNS, MetObject
+from beam_pipelines.sources.row_choice import check_attributes, make_row, parse_filters
 
-_ATTRIBUTE_COLUMNS = {
-    "title": "title",
-    "artist": "artist_display_name",
-    "date": "object_date",
-    "credit_line": "credit_line",
-    "rights": "rights_and_reproduction",
-    "department": "department",
-}
+_NEEDED = ("object_id", "is_public_domain")
 _OBJECTS = "objects"
 _IMAGES = "images"
 
@@ -34,43 +32,65 @@ _Image = tuple[str, int, str]
 
 
 class ReadOpenAccessCsv(beam.PTransform):
-    """Gives an Artwork for each picture of each object in the public domain."""
+    """Gives an Artwork for each picture of each object in the public domain.
+
+    The collection API is only asked for rows from which pictures are to be fetched. Where they are only counted (they
+    carry every attribute, or none), an object stands for its pictures: the whole catalogue takes the API a day.
+    """
 
     def __init__(self, options: SourceOptions) -> None:
         super().__init__()
         self._options = options
 
     def check(self) -> None:
-        """Raises OptionError if a table cannot be read, or lacks a column that is needed."""
+        """Raises OptionError if a table cannot be read or lacks a needed column, or pictures can have no address."""
         for path in matching_files(self._options.input):
             _check_header(path, self._options)
-        if self._options.images_input:
-            for path in matching_files(self._options.images_input):
-                _image_columns(path)
-        elif "{object_id}" not in self._options.image_uri_template:
-            raise OptionError(f"--image_uri_template {self._options.image_uri_template!r} lacks the text {{object_id}}")
+        if self._options.images_from == "api":
+            check_api(self._options, asks=self._asks_api)
+        else:
+            _check_addresses(self._options)
+
+    def attribute_names(self) -> list[str]:
+        """Returns the catalogue's columns."""
+        return [snake_case(name) for name in read_header(matching_files(self._options.input)[0])]
+
+    def class_names(self) -> tuple[str, ...]:
+        """Returns nothing: the catalogue has no order of labels."""
+        return ()
 
     def expand(self, pipeline: beam.Pipeline) -> dict[str, beam.PCollection]:
         """Returns the outputs `artworks` and `dropped`."""
         objects = (
             pipeline
             | "CatalogueFiles" >> beam.Create(matching_files(self._options.input))
-            | "ReadObjects" >> flat_map_rows(_read_objects, options=self._options)
+            | "ReadObjects" >> flat_map_rows(_read_objects, options=self._options, rule=self._address_rule)
         )
-        if self._options.images_input:
+        if self._asks_api:
+            asked = objects[ARTWORKS] | AskApi(self._options, describe=_as_catalogued)
+            pictures = {ARTWORKS: asked[ARTWORKS], DROPPED: asked[DROPPED]}
+        elif self._options.images_input:
             pictures = (objects[ARTWORKS], self._image_lists(pipeline)) | "JoinImages" >> _JoinImages()
         else:
-            pictures = {ARTWORKS: objects[ARTWORKS] | "AddressByRule" >> beam.Map(self._by_rule)}
+            pictures = {ARTWORKS: objects[ARTWORKS]}
         dropped = [objects[DROPPED], *([pictures[DROPPED]] if DROPPED in pictures else [])]
         return {ARTWORKS: pictures[ARTWORKS], DROPPED: dropped | "AllDropped" >> beam.Flatten()}
+
+    @property
+    def _asks_api(self) -> bool:
+        fetches = self._options.carry_attributes and not self._options.all_attributes
+        return self._options.images_from == "api" and fetches
 
     def _image_lists(self, pipeline: beam.Pipeline) -> beam.PCollection:
         paths = matching_files(self._options.images_input)
         return pipeline | "ImageLists" >> beam.Create(paths) | "ReadImages" >> beam.FlatMap(read_images)
 
-    def _by_rule(self, artwork: Artwork) -> Artwork:
-        uri = self._options.image_uri_template.replace("{object_id}", artwork.key)
-        return dataclasses.replace(artwork, key=f"{artwork.key}/0", image_uri=uri)
+    @property
+    def _address_rule(self) -> str:
+        """The address of an object's only picture, with `{object_id}` in it; empty where pictures are found later."""
+        if self._options.images_from == "api":
+            return "" if self._asks_api else self._options.api_address
+        return "" if self._options.images_input else self._options.image_uri_template
 
 
 class _JoinImages(beam.PTransform):
@@ -117,44 +137,72 @@ def read_images(path: str) -> Iterator[tuple[str, _Image]]:
         yield cells[id_column].strip(), (os.path.basename(path), line, cells[uri_column].strip())
 
 
-def _read_objects(path: str, *, options: SourceOptions) -> Iterator[Artwork | DroppedRow]:
-    rows = read_rows(path)
-    _, header = next(rows)
-    names = [snake_case(name) for name in header]
+def _read_objects(path: str, *, options: SourceOptions, rule: str = "") -> Iterator[Artwork | DroppedRow]:
+    names, rows = _columns_and_rows(path, options)
     place = {name: index for index, name in enumerate(names)}
+    columns = {name: name for name in names} if options.all_attributes else CARRIED_COLUMNS
+    carried = [(name, column) for name, column in columns.items() if column in place and options.carry_attributes]
+    file = os.path.basename(path)
     for line, row in rows:
-        where = f"{os.path.basename(path)}:{line}"
         if len(row) != len(names):
-            yield _dropped(where, Reason.BAD_ROW, f"{len(row)} columns instead of {len(names)}")
+            yield _dropped(f"{file}:{line}", Reason.BAD_ROW, f"{len(row)} columns instead of {len(names)}")
             continue
         object_id = row[place["object_id"]].strip()
         if not object_id.isdecimal():
-            yield _dropped(where, Reason.BAD_ROW, f"object id {object_id[:40]!r} is no number")
+            yield _dropped(f"{file}:{line}", Reason.BAD_ROW, f"object id {object_id[:40]!r} is no number")
         elif not options.include_restricted and row[place["is_public_domain"]].strip().lower() != "true":
             yield _dropped(object_id, Reason.NOT_PUBLIC_DOMAIN, "")
         else:
-            yield Artwork(
-                key=object_id,
+            yield make_row(
+                key=f"{object_id}/0" if rule else object_id,
                 group=object_id,
-                image_uri="",
-                labels=clean_labels([row[place[options.attribute]]], separator=options.split_values),
-                attributes=_carried(row, place),
-                split=options.split,
+                image_uri=rule.replace("{object_id}", object_id),
+                values=[row[place[options.attribute]]] if options.attribute in place else [],
+                cell=functools.partial(_cell, row, place),
+                attributes={name: text for name, column in carried if (text := clean_text(row[place[column]]))},
+                options=options,
             )
 
 
-def _carried(row: list[str], place: Mapping[str, int]) -> dict[str, str]:
-    texts = {name: clean_text(row[place[column]]) for name, column in _ATTRIBUTE_COLUMNS.items() if column in place}
-    return {name: text for name, text in texts.items() if text}
+def _columns_and_rows(path: str, options: SourceOptions) -> tuple[list[str], Iterator[tuple[int, Sequence[str]]]]:
+    """Returns the names of columns, and the rows with their lines; only what makes a row if no attribute is carried."""
+    names = [snake_case(name) for name in read_header(path)]
+    if options.carry_attributes:
+        return names, itertools.islice(read_rows(path), 1, None)
+    filters = (name for name, _ in parse_filters(options.filter))
+    place = {name: index for index, name in enumerate(names)}
+    needed = [name for name in dict.fromkeys((*_NEEDED, options.attribute, *filters)) if name in place]
+    rows = read_columns(path, [place[name] for name in needed], width=len(names))
+    return needed, ((0, row) for row in rows)
+
+
+def _as_catalogued(artwork: Artwork, _: MetObject) -> Artwork:
+    return artwork
+
+
+def _cell(row: Sequence[str], place: Mapping[str, int], name: str) -> str:
+    return row[place[name]]
+
+
+def _check_addresses(options: SourceOptions) -> None:
+    if options.images_from == "museum":
+        raise OptionError(
+            "--images_from museum: the catalogue has no addresses of the museum's host: "
+            "give --images_from api, or the addresses as --images_input"
+        )
+    if options.images_input:
+        for path in matching_files(options.images_input):
+            _image_columns(path)
+    elif "{object_id}" not in options.image_uri_template:
+        raise OptionError(f"--image_uri_template {options.image_uri_template!r} lacks the text {{object_id}}")
 
 
 def _check_header(path: str, options: SourceOptions) -> None:
     names = [snake_case(name) for name in read_header(path)]
-    needed = ["object_id", *([] if options.include_restricted else ["is_public_domain"])]
-    for name in needed:
+    for name in _NEEDED[:1] if options.include_restricted else _NEEDED:
         if name not in names:
             raise OptionError(f"{path} is not the Open Access catalogue: it has no column {name!r}")
-    check_label_attribute(options, names)
+    check_attributes(options, names)
 
 
 def _image_columns(path: str) -> tuple[int, int]:

@@ -57,13 +57,14 @@ def artwork(
 def hostile_artworks(draw: st.DrawFn) -> Artwork:
     """Draws rows with any text anywhere; often the group or the address repeats the key."""
     key = draw(hostile_text)
-    carried = draw(st.dictionaries(st.sampled_from(CARRIED_ATTRIBUTES), hostile_text.filter(bool)))
+    names = st.sampled_from((*CARRIED_ATTRIBUTES, "object_id", ""))
+    attributes = draw(st.dictionaries(names, hostile_text.filter(bool)))
     return Artwork(
         key=key,
         group=draw(st.just(key) | hostile_text),
         image_uri=draw(st.just(key) | hostile_text),
         labels=tuple(draw(st.lists(hostile_text, max_size=3))),
-        attributes=carried,
+        attributes=attributes,
         split=draw(st.sampled_from(["", "train", "validation"])),
     )
 
@@ -108,7 +109,7 @@ def write_rows(plan: PlanFiles, shard: Shard, rows: Sequence[PlannedPicture]) ->
 
 def fake_shrink(data: bytes) -> Picture:
     """Stands in for decoding: the JPEG is the bytes backwards."""
-    return Picture(jpeg=data[::-1], width=len(data), height=1)
+    return Picture(jpeg=data[::-1], width=len(data), height=1, original_size=(2 * len(data), 2))
 
 
 class Museum:

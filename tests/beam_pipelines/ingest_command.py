@@ -64,9 +64,9 @@ def rejected_reasons(directory: Path) -> dict[str, str]:
     return {line["key"]: line["reason"] for line in lines}
 
 
-def information(directory: Path) -> Any:
-    """Returns what `dataset_info.json` says."""
-    return json.loads((directory / "dataset_info.json").read_text())
+def information(directory: Path, name: str = "dataset_info.json") -> Any:
+    """Returns what is told of a data set."""
+    return json.loads((directory / name).read_text())
 
 
 def content(directory: Path) -> dict[str, bytes]:

@@ -105,3 +105,8 @@ def test_a_thousand_pictures_shuffle_less_than_a_megabyte() -> None:
         for row in met_rows(1000)
     )
     assert crossing < 1_000_000
+
+
+def test_an_artwork_keeps_attributes_that_few_sources_have() -> None:
+    row = artwork(attributes={"title": "The Harvesters", "culture": "Netherlandish", "accession_year": "1919"})
+    assert ArtworkCoder().decode(ArtworkCoder().encode(row)) == row

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from beam_pipelines.images import ImageLimits, Picture, PixelGate, shrink, shrunk_size
+from beam_pipelines.images import ImageLimits, Picture, PixelGate, shrink, shrunk_size, thumbnail
 from beam_pipelines.rejects import Reason, RejectedError
 
 RED, GREEN, BLUE, WHITE = (230, 20, 20), (20, 200, 30), (20, 30, 220), (255, 255, 255)
@@ -73,7 +73,7 @@ def assert_corners(picture: Picture, expected: list[tuple[int, int, int]]) -> No
 def psnr_against_lanczos(picture: Picture, data: bytes) -> float:
     """Decibels against a full decode and plain LANCZOS, both as JPEGs of the best quality."""
     full = Image.open(io.BytesIO(data)).resize((picture.width, picture.height), Image.Resampling.LANCZOS)
-    reference = Picture(encoded(full, "JPEG", quality=100, subsampling="4:2:0"), *full.size)
+    reference = Picture(encoded(full, "JPEG", quality=100, subsampling="4:2:0"), *full.size, full.size)
     return float(10 * np.log10(255**2 / np.mean((pixels_of(picture) - pixels_of(reference)) ** 2)))
 
 
@@ -326,6 +326,7 @@ class TestOrientation:
     def test_each(self, orientation: int, expected: list[tuple[int, int, int]], kind: str) -> None:
         picture = shrink(with_exif(orientation, kind=kind), size=48)
         assert (picture.width, picture.height) == ((72, 48) if orientation < 5 else (48, 72))
+        assert picture.original_size == ((96, 64) if orientation < 5 else (64, 96))
         assert_corners(picture, expected)
 
     def test_other_byte_order(self) -> None:
@@ -657,3 +658,17 @@ class TestHostileBytes:
         for place, value in changes:
             data[place % min(window, len(data))] = value
         check_outcome(bytes(data if cut is None else data[: cut % len(data)]))
+
+
+class TestThumbnail:
+    @pytest.mark.parametrize(
+        ("size", "expected"),
+        [((320, 480), (85, 128)), ((480, 320), (128, 85)), ((100, 90), (100, 90)), ((9_000, 20), (128, 1))],
+    )
+    def test_fits_and_keeps_its_shape(self, size: tuple[int, int], expected: tuple[int, int]) -> None:
+        small = thumbnail(encoded(photograph(*size), "JPEG"), side=128)
+        assert (small.width, small.height) == expected
+        assert pixels_of(small).shape == (*expected[::-1], 3)
+
+    def test_shows_the_same(self) -> None:
+        assert_corners(thumbnail(shrink(encoded(corners(), "PNG")).jpeg, side=32), [RED, GREEN, BLUE, WHITE])

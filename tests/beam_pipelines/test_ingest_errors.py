@@ -23,7 +23,10 @@ def folder_of_pictures(folder: Path, *, count: int = 12, side: int = 64) -> Path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--source", "nowhere"], "unknown source 'nowhere': choose one of directory, manifest, open_access_csv"),
+        (
+            ["--source", "nowhere"],
+            "unknown source 'nowhere': choose one of bigquery, directory, idx, manifest, object_list, open_access_csv",
+        ),
         (["--attribute", "culture"], "unknown attribute 'culture'"),
         (["--input", "missing-folder"], "cannot read missing-folder: there is no such directory"),
         (["--runner", "NoSuchRunner"], "unknown --runner 'NoSuchRunner'"),

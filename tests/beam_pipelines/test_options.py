@@ -8,12 +8,13 @@ from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
 
 from beam_pipelines.errors import OptionError
 from beam_pipelines.label_choice import LabelChoice, read_labels_file
-from beam_pipelines.options import DatasetOptions, RunOptions, make_parser, parse_arguments, parse_rates
+from beam_pipelines.options import DatasetOptions, RunOptions, make_parser, parse_arguments
+from beam_pipelines.row_options import parse_rates
 from beam_pipelines.runners import beam_options, is_local, local_workers
-from beam_pipelines.sources import MET_MIRROR
+from beam_pipelines.sources import API_IMAGES, IMAGES_FROM, MET_API, MET_MIRROR, SOURCE_NAMES, ReadOptions
 
 NEEDED = ["--source=manifest", "--input=list.csv", "--output=data"]
-MET_RATE = ("images.metmuseum.org", 16.0)
+MET_RATES = (("collectionapi.metmuseum.org", 4.0), ("images.metmuseum.org", 16.0))
 
 
 def dataset(**changes: Any) -> DatasetOptions:
@@ -34,6 +35,12 @@ def test_defaults_of_the_data_set() -> None:
         "validation_input": "",
         "attribute": "label",
         "split_values": "",
+        "bin": 0,
+        "filter": (),
+        "exclude_file": "",
+        "images_from": "mirror",
+        "api_images": "small",
+        "api_address": MET_API,
         "images_input": "",
         "image_uri_template": MET_MIRROR,
         "include_restricted": False,
@@ -61,7 +68,7 @@ def test_defaults_of_a_run() -> None:
     assert (run.plan_only, run.retry_rejected, run.max_reject_fraction, run.fetch_threads, run.verbose) == (
         (False, False, 0.5, 16, False)
     )
-    assert run.fetch.requests_per_second == (MET_RATE,)
+    assert run.fetch.requests_per_second == MET_RATES
     assert not run.fetch.allow_private_addresses
     assert (run.fetch.connect_timeout, run.fetch.read_timeout, run.fetch.total_timeout) == (10, 30, 120)
     assert (run.fetch.max_retries, run.fetch.backoff, run.fetch.max_redirects) == (3, 1, 5)
@@ -76,9 +83,10 @@ def test_every_field_can_be_given() -> None:
         for field in dataclasses.fields(given):
             assert field.name in values or field.name == "fetch"
     for name, value in dataclasses.asdict(options).items():
-        argument = f"--{name}" if isinstance(value, bool) else f"--{name}={other(value)}"
-        parsed, _, _ = parse_arguments([*NEEDED, argument])
-        assert getattr(parsed, name) == (True if isinstance(value, bool) else other(value))
+        given_value = other(value)
+        text = given_value[0] if isinstance(given_value, tuple) else given_value
+        parsed, _, _ = parse_arguments([*NEEDED, f"--{name}" if isinstance(value, bool) else f"--{name}={text}"])
+        assert getattr(parsed, name) == given_value
 
 
 def test_what_a_fetch_may_take_reaches_it() -> None:
@@ -90,7 +98,7 @@ def test_what_a_fetch_may_take_reaches_it() -> None:
             *("--max_retries=0", "--backoff=0.1", "--max_redirects=1", "--max_image_bytes=1000", "--fetch_threads=3"),
         ]
     )
-    assert run.fetch.requests_per_second == (("", 5.0), ("a.example", 2.5), MET_RATE)
+    assert run.fetch.requests_per_second == (("", 5.0), ("a.example", 2.5), *MET_RATES)
     assert run.fetch.allow_private_addresses
     assert run.fetch.contact == "me@museum.example"
     assert (run.fetch.connect_timeout, run.fetch.read_timeout, run.fetch.total_timeout) == (1, 2, 3)
@@ -110,7 +118,10 @@ def test_what_a_fetch_may_take_reaches_it() -> None:
             (f"--{name}=0", f"--{name} 0 is not positive")
             for name in ("min_images_per_label", "image_size", "min_image_side", "max_image_pixels", "max_image_bytes")
         ),
-        ("--source=flickr", "unknown source 'flickr': choose one of directory, manifest, open_access_csv"),
+        (
+            "--source=flickr",
+            "unknown source 'flickr': choose one of bigquery, directory, idx, manifest, object_list, open_access_csv",
+        ),
         (
             "--max_labels=3 --labels_file=dict.txt",
             "--labels_file names the classes, --max_labels 3 counts them: give one",
@@ -159,10 +170,11 @@ def test_what_must_be_given(missing: int, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_rates_by_host() -> None:
-    assert parse_rates([]) == (MET_RATE,)
-    assert parse_rates(["0.5"]) == (("", 0.5), MET_RATE)
+    assert parse_rates([]) == MET_RATES
+    assert parse_rates(["0.5"]) == (("", 0.5), *MET_RATES)
     assert parse_rates(["images.metmuseum.org=4", "b.example=3", "b.example=2"]) == (
         ("b.example", 2.0),
+        MET_RATES[0],
         ("images.metmuseum.org", 4.0),
     )
     assert parse_rates(["inf"])[0] == ("", math.inf)
@@ -175,8 +187,11 @@ def test_arguments_of_beam_are_left_over_whole() -> None:
 
 def other(value: Any) -> Any:
     """Returns another value that is in range."""
-    if value == "manifest":
-        return "directory"
+    for several in (SOURCE_NAMES, IMAGES_FROM, API_IMAGES):
+        if value in several:
+            return next(name for name in several if name != value)
+    if value == ():
+        return ("culture=Japan",)
     if isinstance(value, bool):
         return not value
     return f"{value}x" if isinstance(value, str) else value + (0.125 if isinstance(value, float) else 2)
@@ -194,7 +209,7 @@ def test_another_value_of_any_option_is_another_data_set() -> None:
 
 def test_the_fingerprint_stays_the_same() -> None:
     """If it changes on purpose, data sets that were begun earlier cannot go on."""
-    assert dataset().fingerprint() == "e7b34ef7c6a4e593"
+    assert dataset().fingerprint() == "6be5230ce32f49f9"
 
 
 def test_how_a_run_goes_about_it_makes_no_other_data_set() -> None:
@@ -204,9 +219,9 @@ def test_how_a_run_goes_about_it_makes_no_other_data_set() -> None:
 
 
 def test_a_given_validation_is_a_second_source() -> None:
-    (only,) = dataset(attribute="culture").sources()
+    (only,) = dataset(attribute="culture").sources(ReadOptions())
     assert (only.input, only.split, only.attribute) == ("list.csv", "", "culture")
-    train, validation = dataset(validation_input="more.csv", attribute="culture").sources()
+    train, validation = dataset(validation_input="more.csv", attribute="culture").sources(ReadOptions())
     assert (train.input, train.split) == ("list.csv", "train")
     assert (validation.input, validation.split, validation.attribute) == ("more.csv", "validation", "culture")
 

@@ -9,7 +9,7 @@ import pytest
 from beam_pipelines import files
 from beam_pipelines.dataset import Feature, Shard
 from beam_pipelines.images import Picture
-from beam_pipelines.plan_files import Account, PlanFiles, read_account
+from beam_pipelines.plan_files import Account, PlanFiles, WrittenPicture, read_account
 from beam_pipelines.rejects import Reason, RejectedError
 from beam_pipelines.shards import ShardWriter, read_content
 from beam_pipelines.tfrecords import decode_example, read_records
@@ -78,7 +78,7 @@ def test_a_shard_has_its_pictures_in_the_order_of_the_plan(plan: PlanFiles, muse
     account = writer.ensure(SHARD)
     writer.close()
     assert keys_in(plan) == list("acef")
-    assert [key for key, _ in account.written] == list("acef")
+    assert [picture.key for picture in account.written] == list("acef")
 
 
 def test_every_row_is_accounted_for(plan: PlanFiles, museum: Museum) -> None:
@@ -91,7 +91,7 @@ def test_every_row_is_accounted_for(plan: PlanFiles, museum: Museum) -> None:
         ("b", Reason.NOT_FOUND, "404"),
         ("d", Reason.TIMED_OUT, ""),
     ]
-    assert read_account(plan, SHARD) == account
+    assert read_account(plan.account(SHARD)) == account
     assert [sum(numbers) for numbers in zip(*told, strict=True)] == [6, 2]
     counters = writer.take_counters()
     writer.close()
@@ -117,7 +117,7 @@ def test_an_example_says_what_the_picture_is(plan: PlanFiles) -> None:
         Feature.URI: ["http://h/é".encode()],
         Feature.SHA256: [b"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"],
     }
-    assert account.written == (("a", example[Feature.SHA256][0].decode()),)
+    assert account.written == (WrittenPicture("a", example[Feature.SHA256][0].decode(), width=6, height=2, size=3),)
 
 
 def test_an_empty_shard_is_a_shard(plan: PlanFiles) -> None:
@@ -152,10 +152,10 @@ def test_odd_keys_are_found_again(plan: PlanFiles) -> None:
     museum = Museum(content(ODD_KEYS))
     ensure(plan, museum)
     before = state(plan)
-    files.remove(plan.account(SHARD))
+    files.write_bytes(plan.shard(SHARD), before[0][:-1])
     museum.take_asked()
     ensure(plan, museum)
-    assert museum.take_asked() == []
+    assert museum.take_asked() == [uri(ODD_KEYS[-1])]
     assert state(plan) == before
 
 
@@ -218,7 +218,7 @@ def test_only_what_failed_for_a_passing_reason_is_tried_again(plan: PlanFiles, m
         museum.pictures[uri(key)] = b"another picture by now"
     account = ensure(plan, museum, retry_rejected=True)
     assert museum.take_asked() == [uri("d")]
-    assert [key for key, _ in account.written] == keys_in(plan) == list("acdef")
+    assert [picture.key for picture in account.written] == keys_in(plan) == list("acdef")
     assert [row.dropped.key for row in account.dropped] == ["b"]
     with files.open_to_read(plan.shard(SHARD)) as file:
         encoded = [decode_example(record)[Feature.ENCODED][0][::-1] for record in read_records(file)]
@@ -237,16 +237,16 @@ def test_killed_while_trying_again(plan: PlanFiles, museum: Museum, replace: int
         ensure(plan, museum, retry_rejected=True)
     account = ensure(plan, museum, retry_rejected=retry_again)
     assert len(account.written) + len(account.dropped) == 6
-    assert keys_in(plan) == [key for key, _ in account.written]
+    assert keys_in(plan) == [picture.key for picture in account.written]
     expected = "acdef" if retry_again or replace == 2 else "acef"
     assert keys_in(plan) == list(expected)
     assert read_content(plan, SHARD).sha256 == account.sha256
 
 
 def test_duplicates_are_dropped_and_stay_dropped(plan: PlanFiles, museum: Museum) -> None:
-    hashes = dict(ensure(plan, museum).written)
+    hashes = {picture.key: picture.sha256 for picture in ensure(plan, museum).written}
     account = drop_duplicates(plan, {"a", "e"})
-    assert keys_in(plan) == [key for key, _ in account.written] == list("cf")
+    assert keys_in(plan) == [picture.key for picture in account.written] == list("cf")
     assert [(row.dropped.key, row.dropped.reason.value, row.sha256) for row in account.dropped] == [
         ("a", "duplicate_content", hashes["a"]),
         ("b", "not_found", ""),
@@ -308,3 +308,53 @@ def test_the_pictures_in_flight_are_bounded(plan: PlanFiles, monkeypatch: pytest
     writer.ensure(SHARD)
     writer.close()
     assert (len(done), len(waiting), max(waiting)) == (100, 100, 7)
+
+
+def check(plan: PlanFiles, museum: Museum, *, retry_rejected: bool = False) -> Account:
+    with writing(plan, museum) as writer:
+        return writer.check(SHARD, retry_rejected=retry_rejected)
+
+
+def test_a_check_accounts_for_every_row_and_writes_no_shard(plan: PlanFiles, museum: Museum) -> None:
+    account = check(plan, museum)
+    assert [picture.key for picture in account.written] == list("acef")
+    assert [row.dropped.key for row in account.dropped] == ["b", "d"]
+    assert (account.size, account.sha256) == (0, "")
+    assert not files.exists(plan.shard(SHARD))
+    assert not files.exists(plan.account(SHARD))
+    written = ensure(plan, museum)
+    assert (account.written, account.dropped) == (written.written, written.dropped)
+
+
+def test_a_check_is_done_once(plan: PlanFiles, museum: Museum) -> None:
+    first = check(plan, museum)
+    museum.take_asked()
+    assert check(plan, museum) == first
+    assert museum.take_asked() == []
+    museum.pictures[uri("d")] = b"picture d"
+    again = check(plan, museum, retry_rejected=True)
+    assert museum.take_asked() == [uri("d")]
+    assert [picture.key for picture in again.written] == list("acdef")
+    assert [row.dropped.key for row in again.dropped] == ["b"]
+
+
+def test_only_pictures_that_can_be_used_are_kept(plan: PlanFiles, museum: Museum) -> None:
+    kept: dict[str, bytes] = {}
+
+    def shrink_some(data: bytes) -> Picture:
+        if data == b"picture c":
+            raise RejectedError(Reason.HTML_PAGE)
+        return fake_shrink(data)
+
+    writer = ShardWriter(plan, fetch=museum.fetch, shrink=shrink_some, threads=2, keep=kept.__setitem__)
+    writer.ensure(SHARD)
+    writer.close()
+    assert kept == {uri(key): f"picture {key}".encode() for key in "aef"}
+
+
+def test_a_shard_without_its_account_is_written_anew(plan: PlanFiles, museum: Museum) -> None:
+    first = ensure(plan, museum)
+    files.remove(plan.account(SHARD))
+    museum.take_asked()
+    assert ensure(plan, museum) == first
+    assert len(museum.take_asked()) == 6

@@ -48,6 +48,7 @@ def write_data_set(folder: str) -> None:
         content = read_content(plan, shard)
         labels = {str(label): count for label, count in content.labels.items()}
         counted.append({"shard": shard.name, "examples": content.examples, "sha256": content.sha256, "labels": labels})
+        files.write_json(plan.thumbnails(shard), [])
     writer.close()
     files.write_json(plan.counted, counted)
     files.write_lines(plan.rejected, [])
@@ -59,6 +60,8 @@ def write_data_set(folder: str) -> None:
         "splits": {"train": {"shards": 2}, "validation": {"shards": 1}},
         "filtered": {},
         "rejected": {},
+        "split_given": 0,
+        "examples": {},
     }
     files.write_json(plan.summary, summary)
     files.write_lines(files.join(folder, "labels.txt"), names)

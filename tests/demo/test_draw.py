@@ -184,8 +184,9 @@ class TestServer:
 class TestCommand:
     def test_walk_names_what_was_drawn(self, tmp_path: Path) -> None:
         commands = [step.command for step in walk(tmp_path)]
-        assert commands[0] == commands[1]
-        assert commands[2] == ("python", "-m", "beam_pipelines.verify", str(tmp_path / "dataset"))
+        assert [command[2] for command in commands[:2]] == ["beam_pipelines.labels"] * 2
+        assert commands[2] == commands[3]
+        assert commands[4] == ("python", "-m", "beam_pipelines.verify", str(tmp_path / "dataset"))
 
     def test_steps_are_shown_and_stop_at_the_first_failure(self, capfd: pytest.CaptureFixture[str]) -> None:
         good, bad = (Step(text, ("python", "-c", f"print('did'); exit({code})")) for text, code in [("A", 0), ("B", 3)])

@@ -202,7 +202,7 @@ def test_retry_after_pauses_the_host_for_every_thread(server: HostileServer) -> 
     with Fetcher(limits(max_retry_after=5, backoff=0.0), clock=fake.clock, sleep=fake.sleep) as fetcher:
         fetcher.fetch(server.url("/case/rate_limited_then_good?n=pause"))
         assert fake.now == 101.0
-        fetcher._limiter.pause("127.0.0.1", 9)
+        fetcher.pause(server.url("/case/good"), 9)
         with ThreadPoolExecutor(1) as other_thread:
             other_thread.submit(fetcher.fetch, server.url("/case/good")).result()
     assert fake.now == 110.0
@@ -247,6 +247,11 @@ def test_requests_say_who_asks(server: HostileServer) -> None:
         fetcher.fetch(server.url("/case/good"))
     (sent,) = server.user_agents
     assert re.fullmatch(r"museum-image-classifier/[0-9.]+ \(\+mailto:images@museum\.example\)", sent)
+
+
+def test_opt_outs_are_for_pictures_and_not_for_what_is_made_for_machines(server: HostileServer) -> None:
+    with Fetcher(limits(), heeds_opt_outs=False) as fetcher:
+        assert fetcher.fetch(server.url("/case/noai")) == jpeg(1)
 
 
 def test_proxies_and_cookies_are_left_alone(server: HostileServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,15 @@
 import bz2
 import gzip
+import random
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from beam_pipelines.errors import OptionError, RunError
-from beam_pipelines.sources.csv_rows import matching_files, read_header, read_rows, snake_case
+from beam_pipelines.sources.csv_rows import matching_files, read_columns, read_header, read_rows, snake_case
 
 
 def written(path: Path, content: bytes) -> str:
@@ -88,3 +92,35 @@ def test_nothing_to_read(tmp_path: Path) -> None:
 )
 def test_snake_case(name: str, expected: str) -> None:
     assert snake_case(name) == expected
+
+
+_table_text = st.lists(st.sampled_from(['"', ",", "\n", "\r\n", "a", "b", " ", "é", "\ufeff", "\0", "|"]), max_size=60)
+
+
+@given(text=_table_text.map("".join), start=st.sampled_from(["", "\ufeff"]))
+def test_columns_are_those_of_the_rows(text: str, start: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "table.csv")
+        path.write_text(f"{start}a,b,c\n{text}", encoding="utf-8", newline="")
+        rows = [row for _, row in read_rows(str(path))][1:]
+        expected = [(row[2], row[0]) for row in rows if len(row) == 3]
+        found = [cells for cells in read_columns(str(path), [2, 0], width=3) if any(map(str.strip, cells))]
+        assert found == [cells for cells in expected if any(map(str.strip, cells))]
+
+
+def test_columns_that_are_no_utf8_are_read_as_rows_are(tmp_path: Path) -> None:
+    path = written(tmp_path / "table.csv", b"a,b\n1,caf\xe9\n2,3,4\n5,x\n")
+    assert list(read_columns(path, [1], width=2)) == [("caf\ufffd",), ("x",)]
+
+
+def test_columns_of_rows_too_long_for_arrow_are_read_all_the_same(tmp_path: Path) -> None:
+    cells = [letter * 1_000_000 for letter in "xyzuvw"]
+    path = written(tmp_path / "table.csv", f"a,b,c,d,e,f\n1,2,3,4,5,6\n{','.join(cells)}\n6,5,4,3,2,1\n".encode())
+    assert set(read_columns(path, [1], width=6)) == {("2",), (cells[1],), ("5",)}
+
+
+def test_columns_of_a_file_that_was_cut_short_end_the_run(tmp_path: Path) -> None:
+    whole = gzip.compress(random.Random(0).randbytes(50_000).hex().encode())
+    path = written(tmp_path / "table.csv.gz", whole[: len(whole) // 2])
+    with pytest.raises(RunError, match="is not whole"):
+        list(read_columns(path, [0], width=1))

@@ -5,16 +5,16 @@ import pytest
 
 from beam_pipelines import files
 from beam_pipelines.errors import OptionError
-from beam_pipelines.rejects import Reason
+from beam_pipelines.rejects import Dropped, Reason
 from beam_pipelines.sources import SourceOptions, make_source
 from beam_pipelines.sources.manifest import Columns, ReadManifest, find_columns, to_artwork
-from tests.beam_pipelines.builders import BUCKET, artwork, object_store, run_rows
+from tests.beam_pipelines.builders import BUCKET, artwork, object_store, outcome, run_rows
 
 OPTIONS = SourceOptions(input="list.csv")
 
 
 def parse(row: list[str], header: list[str], *, options: SourceOptions = OPTIONS, folder: str = "/lists") -> object:
-    return to_artwork(row, find_columns(header, options), folder=folder, options=options)
+    return to_artwork(row, find_columns(header, options), folder=folder, where="list.csv:2", options=options)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,8 @@ def test_a_value_is_cut_only_if_asked_for() -> None:
 def test_a_row_that_is_short() -> None:
     header = ["uri", "key", "label"]
     assert parse(["u://1"], header) == artwork("u://1", uri="u://1", labels=[])
-    assert parse(["", "k", "Japan"], header) is None
+    (dropped,) = outcome([parse(["", "k", "Japan"], header)])[1]
+    assert dropped == Dropped(key="list.csv:2", uri="", reason=Reason.BAD_ROW, detail="the line has no address")
 
 
 @pytest.mark.parametrize(
@@ -94,6 +95,78 @@ def test_a_given_split_marks_every_row() -> None:
     assert parse(["u://1", "a"], ["uri", "label"], options=options) == artwork(
         "u://1", uri="u://1", labels=["a"], split="validation"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "split"),
+    [
+        ("", ""),
+        ("train", "train"),
+        (" Training ", "train"),
+        ("validation", "validation"),
+        ("VALID", "validation"),
+        ("val", "validation"),
+        ("eval", "validation"),
+        ("dev", "validation"),
+        ("test", "validation"),
+    ],
+)
+def test_a_column_may_say_the_split(text: str, split: str) -> None:
+    found = parse(["u://1", text, "a"], ["uri", "split", "label"])
+    assert found == artwork("u://1", uri="u://1", labels=["a"], split=split)
+
+
+def test_the_split_of_a_whole_list_wins_over_that_of_a_row() -> None:
+    options = SourceOptions(input="list.csv", split="train")
+    found = parse(["u://1", "test", "a"], ["uri", "split", "label"], options=options)
+    assert found == artwork("u://1", uri="u://1", labels=["a"], split="train")
+
+
+@pytest.mark.parametrize("text", ["holdout", "0", "train,validation", "tr\nain"])
+def test_a_row_of_an_unknown_split_is_rejected_where_it_stands(text: str) -> None:
+    (dropped,) = outcome([parse(["u://1", text, "a"], ["uri", "split", "label"])])[1]
+    assert (dropped.key, dropped.uri, dropped.reason) == ("list.csv:2", "u://1", Reason.BAD_ROW)
+    assert dropped.detail.startswith(f"split {' '.join(text.split())!r} is none of train, training, validation,")
+
+
+@pytest.mark.parametrize("name", ["split", "key", "group", "uri"])
+def test_identity_and_split_are_no_labels_and_no_filters(name: str) -> None:
+    header = ["uri", "key", "group", "split", "label"]
+    expected = f"unknown attribute '{name}'.*choose one of label$"
+    with pytest.raises(OptionError, match=expected):
+        find_columns(header, SourceOptions(input="list.csv", attribute=name))
+    with pytest.raises(OptionError, match=expected):
+        find_columns(header, SourceOptions(input="list.csv", filter=(f"{name}=x",)))
+
+
+def test_any_other_column_can_be_a_filter() -> None:
+    header = ["uri", "label", "Medium"]
+    options = SourceOptions(input="list.csv", filter=("medium=silk",))
+    assert parse(["u://1", "a", "Silk "], header, options=options) == artwork("u://1", uri="u://1", labels=["a"])
+    for row in (["u://1", "a", "Wood"], ["u://1", "a"]):
+        (dropped,) = outcome([parse(row, header, options=options)])[1]
+        assert (dropped.reason, dropped.detail) == (Reason.NOT_MATCHING, "medium")
+
+
+def test_a_list_without_a_header_can_be_filtered_by_its_label() -> None:
+    options = SourceOptions(input="list.csv", filter=("label=japan",))
+    assert parse(["u://1", "Japan"], ["u://1"], options=options) == artwork("u://1", uri="u://1", labels=["Japan"])
+    (dropped,) = outcome([parse(["u://1", "Iran"], ["u://1"], options=options)])[1]
+    assert dropped.reason is Reason.NOT_MATCHING
+
+
+def test_rows_carry_every_attribute_if_asked_and_need_no_label(tmp_path: Path) -> None:
+    options = SourceOptions(input="list.csv", all_attributes=True)
+    header = ["uri", "key", "Medium", "title", "split"]
+    assert parse(["u://1", "k", " Silk\n", "", "test"], header, options=options) == artwork(
+        "k", uri="u://1", labels=[], split="validation", attributes={"medium": "Silk"}
+    )
+    assert parse(["u://1", "Japan"], ["u://1"], options=options) == artwork(
+        "u://1", uri="u://1", labels=["Japan"], attributes={"label": "Japan"}
+    )
+    (tmp_path / "list.csv").write_text("uri,key,Medium,title\nu://1,1,Silk,\n")
+    source = ReadManifest(SourceOptions(input=str(tmp_path / "list.csv")))
+    assert source.attribute_names() == ["medium", "title"]
 
 
 def test_unknown_attribute_names_those_there_are(tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from beam_pipelines.artwork import Artwork
 from beam_pipelines.errors import OptionError
+from beam_pipelines.fetch.fetcher import FetchLimits
 from beam_pipelines.rejects import Dropped, Reason
-from beam_pipelines.sources import SourceOptions, make_source, open_access_csv
+from beam_pipelines.sources import ReadOptions, SourceOptions, make_source, open_access_csv
 from tests.beam_pipelines.builders import outcome, run_rows
+from tests.met_api_server import MetApiServer, met_object
 
 # The headers as the Met published them.
 _HEADER_2017 = (
@@ -241,3 +244,72 @@ def test_an_image_list_without_its_header(tmp_path: Path) -> None:
     message = refuses(path, images_input=str(tmp_path / "images.csv"))
     assert message.endswith("images.csv lacks the header of an image list: object_id,image_uri")
     assert "cannot read" in refuses(path, images_input=str(tmp_path / "no.csv"))
+
+
+def from_api(path: Path, server: MetApiServer, **changes: Any) -> SourceOptions:
+    fetch = FetchLimits(max_retries=0, allow_private_addresses=True, requests_per_second=())
+    values = {
+        "input": str(path),
+        "attribute": "culture",
+        "images_from": "api",
+        "api_address": server.address,
+        "reading": ReadOptions(fetch=fetch, answers=str(path.parent / "answers")),
+        **changes,
+    }
+    return SourceOptions(**values)
+
+
+def test_pictures_come_from_the_collection_api(tmp_path: Path) -> None:
+    path = tmp_path / "MetObjects.csv"
+    path.write_text(
+        works(
+            {"Object ID": "1", "Culture": "Iran", "Title": "As catalogued"},
+            {"Object ID": "2", "Culture": "Iran", "Is Public Domain": "False"},
+            {"Object ID": "3", "Culture": "China"},
+            {"Object ID": "4", "Culture": "Iran"},
+            {"Object ID": "5", "Culture": "Iran"},
+        )
+    )
+    with MetApiServer({1: met_object(1), 4: met_object(4, isPublicDomain=False)}) as server:
+        source = make_source(
+            "open_access_csv", from_api(path, server, api_images="primary", filter=("culture=Iran",), split="train")
+        )
+        source.check()
+        kept, dropped = run_rows(source, tmp_path / "run")
+    assert kept == [
+        Artwork(
+            key="1/0",
+            group="1",
+            image_uri="https://images.metmuseum.example/CRDImages/as/original/DP 1.jpg",
+            labels=("Iran",),
+            attributes={"title": "As catalogued"},
+            split="train",
+        )
+    ]
+    assert [(row.key, row.reason.value) for row in dropped] == [
+        ("2", "not_public_domain"),
+        ("3", "not_matching"),
+        ("4", "not_public_domain"),
+        ("5", "no_object"),
+    ]
+    assert server.take_asked() == ["1", "4", "5"]
+
+
+@pytest.mark.parametrize("counting", [{"all_attributes": True}, {"carry_attributes": False}], ids=str)
+def test_who_only_counts_does_not_ask_the_api(counting: dict[str, bool], tmp_path: Path) -> None:
+    path = tmp_path / "MetObjects.csv"
+    path.write_text(works(*({"Object ID": str(number), "Culture": "Iran"} for number in range(5))))
+    with MetApiServer() as server:
+        counted = from_api(path, server, reading=ReadOptions(), image_uri_template="u://mirror", **counting)
+        source = make_source("open_access_csv", counted)
+        source.check()
+        kept, dropped = run_rows(source, tmp_path / "run")
+    assert (len({row.image_uri for row in kept}), dropped, server.asked) == (5, [], [])
+
+
+def test_where_pictures_cannot_come_from(tmp_path: Path) -> None:
+    path = tmp_path / "MetObjects.csv"
+    path.write_text(works())
+    assert refuses(path, images_from="museum").startswith("--images_from museum: the catalogue has no addresses")
+    assert "leave it out" in refuses(path, images_from="api", images_input="images.csv")
+    assert "name a directory with --cache_dir" in refuses(path, images_from="api")
