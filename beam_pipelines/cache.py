@@ -7,7 +7,9 @@ damaged one is noticed and fetched anew. Files appear whole; two processes that 
 import dataclasses
 import hashlib
 import logging
+import posixpath
 import threading
+import time
 from collections.abc import Callable
 
 from beam_pipelines import files
@@ -19,6 +21,8 @@ _LOGGER = logging.getLogger(__name__)
 PICTURES = "pictures"
 ANSWERS = "answers"
 
+# Younger ones may be another run's, at work.
+_UNFINISHED_SECONDS = 86_400.0
 _HASH_BYTES = hashlib.sha256().digest_size
 NO_BOUND = -1
 
@@ -95,9 +99,26 @@ def _is_elsewhere(uri: str) -> bool:
     return scheme_of(uri) in ("http", "https", "gs")
 
 
-def trim(directory: str, *, max_bytes: int) -> int:
-    """Deletes the oldest files until the cache has at most `max_bytes`; returns the bytes that may still be added."""
-    kept = files.list_entries(directory)
+def make_room(directory: str, *, max_bytes: int) -> int:
+    """Tidies a cache before a run: deletes what killed runs left half written, and the oldest files beyond a bound.
+
+    Args:
+        directory: of the cache, on any file system.
+        max_bytes: what it may have; 0 for no bound.
+
+    Returns:
+        the bytes that may still be added, or `NO_BOUND`.
+    """
+    kept = []
+    for entry in files.list_entries(directory):
+        if not files.is_unfinished(posixpath.basename(entry.path)):
+            kept.append(entry)
+        elif time.time() - entry.modified > _UNFINISHED_SECONDS:
+            files.remove(entry.path)
+    return _trim(directory, kept, max_bytes) if max_bytes else NO_BOUND
+
+
+def _trim(directory: str, kept: list[files.Entry], max_bytes: int) -> int:
     room = max_bytes - sum(entry.size for entry in kept)
     deleted = 0
     for entry in sorted(kept, key=lambda entry: (entry.modified, entry.path)):
@@ -110,4 +131,4 @@ def trim(directory: str, *, max_bytes: int) -> int:
         _LOGGER.info(
             "%s had more than --cache_bytes %d: its %d oldest files were deleted", directory, max_bytes, deleted
         )
-    return max(room, 0)
+    return room

@@ -196,8 +196,11 @@ def remove_tree(directory: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Deletes a file, if it is there."""
-    if exists(path):
+    """Deletes a file, if it is there; another process may be at it too."""
+    if not is_remote(path):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
+    elif exists(path):
         FileSystems.delete([path])
 
 

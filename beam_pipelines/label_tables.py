@@ -22,7 +22,7 @@ from beam_pipelines import files
 from beam_pipelines.artwork import clean_text
 from beam_pipelines.cache import ANSWERS
 from beam_pipelines.counts import WriteCounts
-from beam_pipelines.errors import OptionError
+from beam_pipelines.errors import OptionError, RunError
 from beam_pipelines.exclusion import Exclude, check_exclude_file
 from beam_pipelines.labels_options import LabelsOptions
 from beam_pipelines.row_options import Reading
@@ -174,6 +174,8 @@ def _count_values(run: _Run) -> str:
             path = files.join(directory, _FOUND)
             run.read(source, CountPictures() | WriteCounts(path))
             counts = files.read_json(path)
+    if not counts and options.bin:
+        raise RunError(f"no picture has a whole number as its {options.attribute}, and --bin {options.bin} needs one")
     counts = commonest_first(counts)
     write_table(options.output, ("value", "count"), counts.items())
     if chart := options.chart_path():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_pipelines import files
-from beam_pipelines.cache import ANSWERS, NO_BOUND, PICTURES, trim
+from beam_pipelines.cache import ANSWERS, NO_BOUND, PICTURES, make_room
 from beam_pipelines.dataset import (
     COMPLETED_FILE,
     INFO_FILE,
@@ -116,7 +116,7 @@ def _write_options(dataset: DatasetOptions, run: RunOptions, *, classes: int) ->
         retry_rejected=run.retry_rejected,
         check_only=run.check_only,
         cache_dir=cache_dir,
-        cache_room=trim(cache_dir, max_bytes=run.cache_bytes) if run.cache_bytes else NO_BOUND,
+        cache_room=make_room(cache_dir, max_bytes=run.cache_bytes) if cache_dir else NO_BOUND,
         write_images=run.write_images,
         thumbnails_per_class=thumbnails_per_class(classes),
     )

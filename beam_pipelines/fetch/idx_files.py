@@ -12,7 +12,6 @@ import gzip
 import io
 import os
 import re
-import stat
 import struct
 import tempfile
 import threading
@@ -27,7 +26,7 @@ from PIL import Image
 from beam_pipelines.fetch.addresses import scheme_of
 from beam_pipelines.fetch.byte_streams import too_large
 from beam_pipelines.fetch.cloud_storage import CloudStorage, parse_object
-from beam_pipelines.fetch.local_files import parse_path
+from beam_pipelines.fetch.local_files import failure_of_file, open_regular, parse_path
 from beam_pipelines.rejects import Reason, RejectedError
 
 # Bytes of an object in Cloud Storage, which comes in one piece; and of any file when it is unpacked.
@@ -125,22 +124,14 @@ class IdxFiles:
                 return _Unpacked(content)
         except RejectedError as error:
             return error
-        except OSError as error:
-            return _refusal(error)
-        except ValueError:
-            return RejectedError(Reason.BAD_URI, "no such path can exist")
 
     @contextlib.contextmanager
     def _stored(self, path: str) -> Iterator[BinaryIO]:
         if scheme_of(path) == "gs":
             yield io.BytesIO(self._storage.read(*parse_object(path)))
             return
-        # Without O_NONBLOCK, opening a pipe would wait for somebody to write to it.
-        descriptor = os.open(parse_path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise RejectedError(Reason.NOT_FOUND, "not a regular file")
-            yield file
+        with open_regular(parse_path(path)) as file:
+            yield cast(BinaryIO, file)
 
 
 class _Unpacked:
@@ -162,7 +153,7 @@ class _Unpacked:
         try:
             return os.pread(self._descriptor, size, number * size)
         except OSError as error:
-            raise _refusal(error) from error
+            raise failure_of_file(error) from error
 
 
 @contextlib.contextmanager
@@ -253,12 +244,3 @@ def _to_png(pixels: bytes, shape: Shape) -> bytes:
     image = Image.frombytes("L", (shape.width, shape.height), pixels)
     image.save(buffer, "PNG", compress_level=_COMPRESS_LEVEL)
     return buffer.getvalue()
-
-
-def _refusal(error: OSError) -> RejectedError:
-    match error:
-        case FileNotFoundError() | NotADirectoryError() | IsADirectoryError():
-            return RejectedError(Reason.NOT_FOUND, "no such file")
-        case PermissionError():
-            return RejectedError(Reason.FORBIDDEN, "the file may not be read")
-    return RejectedError(Reason.CONNECTION_FAILED, os.strerror(error.errno or 0))

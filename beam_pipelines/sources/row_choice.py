@@ -1,5 +1,6 @@
 """What makes a row of a source: its label, cut or binned as asked, and whether it passes the filters."""
 
+import difflib
 import functools
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -22,7 +23,9 @@ def check_attributes(options: SourceOptions, allowed: Collection[str]) -> None:
     ]
     for name in asked:
         if name not in allowed:
-            raise OptionError(f"unknown attribute {name!r} in {options.input}: choose one of {', '.join(allowed)}")
+            meant = "".join(f"did you mean {close!r}? " for close in difflib.get_close_matches(name, allowed, n=1))
+            names = ", ".join(allowed)
+            raise OptionError(f"unknown attribute {name!r} in {options.input}: {meant}choose one of {names}")
 
 
 @functools.lru_cache

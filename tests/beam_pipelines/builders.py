@@ -178,3 +178,18 @@ def object_store() -> Iterator[None]:
             yield
     finally:
         server.stop()
+
+
+class FakeTime:
+    """A clock that goes on only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.naps: list[float] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.naps.append(seconds)
+        self.now += seconds

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 
 from beam_pipelines import files
-from beam_pipelines.cache import CachedFetch, FileCache, trim
+from beam_pipelines.cache import NO_BOUND, CachedFetch, FileCache, make_room
 from tests.beam_pipelines.builders import BUCKET, Museum, hostile_text, killed_at, object_store
 
 ADDRESS = "http://museum.example/a b.jpg"
@@ -38,7 +38,7 @@ def test_on_cloud_storage(tmp_path: Path) -> None:
         assert cache.read(ADDRESS) is None
         assert cache.keep(ADDRESS, b"a picture")
         assert cache.read(ADDRESS) == b"a picture"
-        assert trim(f"{BUCKET}/cache", max_bytes=0) == 0
+        assert make_room(f"{BUCKET}/cache", max_bytes=1) == 1
         assert cache.read(ADDRESS) is None
 
 
@@ -76,10 +76,10 @@ def test_the_oldest_go_first(tmp_path: Path) -> None:
         (path,) = set(kept_files(tmp_path)) - before
         os.utime(path, (1_000_000 - age, 1_000_000 - age))
     size = 100 + _OVERHEAD
-    assert trim(str(tmp_path), max_bytes=5 * size) == 2 * size
-    assert trim(str(tmp_path), max_bytes=2 * size + 1) == 1
+    assert make_room(str(tmp_path), max_bytes=5 * size) == 2 * size
+    assert make_room(str(tmp_path), max_bytes=2 * size + 1) == 1
     assert [cache.read(name) is None for name in ("new", "old", "oldest")] == [False, False, True]
-    assert trim(str(tmp_path / "nowhere"), max_bytes=7) == 7
+    assert make_room(str(tmp_path / "nowhere"), max_bytes=7) == 7
 
 
 @given(address=hostile_text, other=hostile_text)
@@ -112,3 +112,23 @@ def test_a_picture_that_was_not_found_good_is_fetched_again(tmp_path: Path) -> N
         assert CachedFetch(museum.fetch, FileCache(str(tmp_path))).fetch(ADDRESS) == b"a page"
     assert museum.take_asked() == [ADDRESS, ADDRESS]
     assert files.list_files(str(tmp_path)) == []
+
+
+def test_what_killed_runs_left_is_deleted_when_it_is_old(tmp_path: Path) -> None:
+    cache = FileCache(str(tmp_path))
+    cache.keep(ADDRESS, b"a picture")
+    (folder,) = tmp_path.iterdir()
+    old, young = folder / ".unfinished-1", folder / ".unfinished-2"
+    for path in (old, young):
+        path.touch()
+    os.utime(old, (1_000_000, 1_000_000))
+    assert make_room(str(tmp_path), max_bytes=0) == NO_BOUND
+    assert (old.exists(), young.exists()) == (False, True)
+    assert cache.read(ADDRESS) == b"a picture"
+
+
+def test_a_bound_that_is_reached_takes_nothing_more(tmp_path: Path) -> None:
+    FileCache(str(tmp_path)).keep(ADDRESS, b"a picture")
+    room = make_room(str(tmp_path), max_bytes=9 + _OVERHEAD)
+    assert room == 0
+    assert not FileCache(str(tmp_path), room=room).keep("another", b"")

@@ -33,6 +33,7 @@ from beam_pipelines.fetch import addresses, cloud_storage, transport
 from beam_pipelines.fetch.byte_streams import inflate
 from beam_pipelines.fetch.fetcher import Fetcher, FetchLimits
 from beam_pipelines.rejects import Reason, RejectedError, Stage
+from tests.beam_pipelines.builders import FakeTime
 from tests.hostile_server import CASES, HostileServer, jpeg
 
 MAX_BYTES = 1024 * 1024
@@ -50,21 +51,6 @@ def limits(**changes: Any) -> FetchLimits:
         "requests_per_second": (),
     }
     return FetchLimits(**(chosen | changes))
-
-
-class FakeTime:
-    """A clock that goes on only while somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-        self.naps: list[float] = []
-
-    def clock(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.naps.append(seconds)
-        self.now += seconds
 
 
 def impatient(**changes: Any) -> Fetcher:

@@ -5,19 +5,7 @@ from email.utils import format_datetime
 import pytest
 
 from beam_pipelines.fetch.rate_limits import HostLimiter, parse_retry_after
-
-
-class FakeTime:
-    """A clock that goes on only while somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def clock(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
+from tests.beam_pipelines.builders import FakeTime
 
 
 def limiter(time: FakeTime, rates: dict[str, float], *, max_processes: int = 1) -> HostLimiter:

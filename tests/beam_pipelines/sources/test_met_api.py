@@ -18,7 +18,7 @@ from beam_pipelines.runners import LocalRunner, run_pipeline
 from beam_pipelines.sources import ReadOptions, SourceOptions
 from beam_pipelines.sources.met_api import AskApi, CollectionApi, Patience, check_api, to_pictures
 from beam_pipelines.sources.met_objects import MetObject
-from tests.beam_pipelines.builders import outcome, run_rows
+from tests.beam_pipelines.builders import FakeTime, outcome, run_rows
 from tests.met_api_server import BLOCK, PAGE, MetApiServer, Reply, met_object
 
 RATE_LIMITED = Reply(status=429, body=b"", content_type="text/plain")
@@ -33,19 +33,6 @@ def limits(**changes: Any) -> FetchLimits:
         "requests_per_second": (),
     }
     return FetchLimits(**(chosen | changes))
-
-
-class FakeTime:
-    """A clock that goes on only while somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def clock(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 class Client:

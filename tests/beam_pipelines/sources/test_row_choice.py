@@ -242,3 +242,10 @@ def test_the_catalogue_gives_every_column_if_asked(tmp_path: Path) -> None:
         columns = {"object_id": "1", "is_public_domain": "True", "title": "The Wave", "culture": "Japan"}
         assert_that(carried, equal_to([("1/0", (), columns)]), "Carried")
         assert_that(dropped, equal_to([Reason.NOT_MATCHING]), "Dropped")
+
+
+def test_the_attribute_that_was_meant_is_named() -> None:
+    with pytest.raises(
+        OptionError, match=r"unknown attribute 'cultur' in list\.csv: did you mean 'culture'\? choose one"
+    ):
+        check_attributes(SourceOptions(input="list.csv", attribute="cultur"), ["title", "culture"])
