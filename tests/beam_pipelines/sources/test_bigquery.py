@@ -237,7 +237,7 @@ def test_the_query_is_weighed_before_it_is_run(emulator: BigQueryEmulator, caplo
     [
         (
             {"attribute": "colour"},
-            "unknown attribute 'colour' in .*: choose one of object_number, is_highlight, .*repos",
+            r"unknown attribute 'colour' in .*: did you mean 'culture'\? choose one of object_number, .*repos",
         ),
         ({"filter": ("colour=red",)}, "unknown attribute 'colour'"),
         ({"input_": f"{_PROJECT}.the_met.works"}, r"BigQuery has no table museum-project\.the_met\.works"),
