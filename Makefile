@@ -11,7 +11,7 @@ SET_UP := $(VENV)/.set-up
 
 .PHONY: help
 help: ## Show what there is to make
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 
 .PHONY: setup
 setup: $(SET_UP) ## Make .venv with the exact versions of requirements.lock
@@ -27,6 +27,36 @@ $(SET_UP): requirements.lock setup.py pyproject.toml
 demo: $(SET_UP) ## The whole way, on a small collection that is drawn and served here
 	$(BIN)/python -m demo
 
+MACHINE_TYPE ?= n1-standard-4
+DISK_SIZE_GB ?= 50
+MAX_WORKERS ?= 4
+
+.PHONY: dataflow-ingest
+dataflow-ingest: $(SET_UP) ## Ingest on Dataflow: PROJECT=… REGION=… BUCKET=… ARGS='--source …' (see deploy/dataflow)
+	$(foreach name,PROJECT REGION BUCKET ARGS,$(if $($(name)),,$(error give $(name)=…, see deploy/dataflow/README.md)))
+	$(BIN)/python -m beam_pipelines.ingest --runner DataflowRunner --project $(PROJECT) --region $(REGION) \
+		--temp_location gs://$(BUCKET)/dataflow/tmp --staging_location gs://$(BUCKET)/dataflow/staging \
+		--max_num_workers $(MAX_WORKERS) --machine_type $(MACHINE_TYPE) --disk_size_gb $(DISK_SIZE_GB) \
+		$(if $(IMAGE),--sdk_container_image $(IMAGE),--setup_file ./setup.py) \
+		$(if $(NETWORK),--network $(NETWORK)) $(if $(SUBNETWORK),--subnetwork $(SUBNETWORK)) $(ARGS)
+
+FLINK_MASTER ?= 127.0.0.1:18081
+TASK_MANAGERS ?= 2
+
+.PHONY: flink-up
+flink-up: $(SET_UP) ## Start a Flink cluster on this machine: TASK_MANAGERS=2 (see deploy/flink)
+	$(BIN)/python -m deploy.flink up --task_managers $(TASK_MANAGERS)
+
+.PHONY: flink-down
+flink-down: $(SET_UP) ## End that cluster
+	$(BIN)/python -m deploy.flink down
+
+.PHONY: flink-ingest
+flink-ingest: $(SET_UP) ## Ingest on a Flink cluster: ARGS='--source …' FLINK_MASTER=HOST:PORT, by default that cluster
+	$(if $(ARGS),,$(error give ARGS='--source …', see deploy/flink/README.md))
+	$(BIN)/python -m beam_pipelines.ingest --runner FlinkRunner --flink_master $(FLINK_MASTER) \
+		--flink_job_server_jar "$$($(BIN)/python -m deploy.flink job-server)" $(ARGS)
+
 .PHONY: test
 test: $(SET_UP) ## Run the tests
 	$(BIN)/python -m pytest -m "not engine" --numprocesses auto --dist loadfile
@@ -36,8 +66,10 @@ test-fast: $(SET_UP) ## Run the tests that need no process of their own
 	$(BIN)/python -m pytest -m "not engine and not slow" --numprocesses auto --dist loadfile
 
 .PHONY: test-engines
-test-engines: $(SET_UP) ## Run the tests on real engines (root on Debian; nothing to do yet)
-	@echo "no engine is in use yet"
+test-engines: $(SET_UP) ## Run the tests on real engines (root on Debian: what is missing is installed)
+	command -v java && command -v mvn || { apt-get update -q && DEBIAN_FRONTEND=noninteractive \
+		apt-get install -q --yes --no-install-recommends openjdk-17-jre-headless maven; }
+	$(BIN)/python -m pytest -m engine
 
 .PHONY: lint
 lint: $(SET_UP) ## Check format, style and types

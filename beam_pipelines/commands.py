@@ -14,6 +14,8 @@ from beam_pipelines.errors import OptionError, UserError
 
 _LOGGER = logging.getLogger(__name__)
 
+_ON_INTERRUPT: list[Callable[[], None]] = []
+
 
 def run_command(command: Callable[[], int | None], *, verbose: bool = False) -> int:
     """Runs a command and returns its exit code.
@@ -23,8 +25,10 @@ def run_command(command: Callable[[], int | None], *, verbose: bool = False) -> 
         is raised is a defect and shows its trace.
     """
     log_to_stderr(verbose=verbose)
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-        signal.signal(signal.SIGINT, _end_at_once)
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, _end_at_once)
     try:
         return command() or 0
     except OptionError as error:
@@ -34,6 +38,16 @@ def run_command(command: Callable[[], int | None], *, verbose: bool = False) -> 
         _LOGGER.debug("", exc_info=True)
         _say(error)
         return 1
+
+
+@contextlib.contextmanager
+def on_interrupt(callback: Callable[[], None]) -> Iterator[None]:
+    """Has `callback` called when the process is told to end (Ctrl-C, SIGTERM) while the block runs."""
+    _ON_INTERRUPT.append(callback)
+    try:
+        yield
+    finally:
+        _ON_INTERRUPT.remove(callback)
 
 
 def log_to_stderr(*, verbose: bool) -> None:
@@ -74,6 +88,11 @@ def _say(message: object) -> None:
 
 def _end_at_once(signal_number: int, frame: object) -> NoReturn:
     """Ends the process, and with it its workers, on Ctrl-C: every file is whole or not there, so nothing is to tidy."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    for callback in reversed(_ON_INTERRUPT):
+        with contextlib.suppress(Exception):
+            callback()
     _say("\ninterrupted: give the same command again to go on")
     sys.stderr.flush()
     os._exit(128 + signal_number)

@@ -11,3 +11,7 @@ class OptionError(UserError):
 
 class RunError(UserError):
     """A run that began could not end well: nothing usable was found, too much was rejected, the disk is full."""
+
+
+class StorageError(RunError, OSError):
+    """A file system on other machines refuses, or cannot be reached."""

@@ -2,6 +2,7 @@
 
 A file appears under its final name with all its bytes or not at all: on the local disk it is written beside its place
 and renamed; an object store shows an object only once its upload has ended, and it starts when all bytes are there.
+Where a file system refuses, or cannot be reached, `StorageError` says so in one line.
 """
 
 import bz2
@@ -19,6 +20,9 @@ from typing import Any, BinaryIO, cast
 
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
+
+from beam_pipelines import cloud_files
+from beam_pipelines.cloud_files import is_cloud_path
 
 _UNFINISHED = ".unfinished-"
 _LINES_IN_MEMORY = 100_000
@@ -38,6 +42,8 @@ def join(directory: str, *names: str) -> str:
 
 def exists(path: str) -> bool:
     """Tells whether a file (or, on the local disk, a directory) is there."""
+    if is_cloud_path(path):
+        return cloud_files.exists(path)
     return cast(bool, FileSystems.exists(path)) if is_remote(path) else os.path.exists(path)
 
 
@@ -45,6 +51,8 @@ def size(path: str) -> int:
     """Returns a file's size in bytes; raises FileNotFoundError if there is none."""
     if not is_remote(path):
         return os.stat(path).st_size
+    if is_cloud_path(path):
+        return cloud_files.size(path)
     found = FileSystems.match([path])[0].metadata_list
     if not found:
         raise FileNotFoundError(path)
@@ -57,6 +65,8 @@ def list_files(directory: str) -> list[str]:
     if not is_remote(root):
         found = [os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names]
         return sorted(os.path.relpath(path, root) for path in found)
+    if is_cloud_path(root):
+        return sorted(listed.path.removeprefix(f"{root}/") for listed in cloud_files.list_below(f"{root}/"))
     try:
         matched = FileSystems.match([f"{root}/**"])[0].metadata_list
     except BeamIOError:
@@ -75,6 +85,9 @@ class Entry:
 
 def list_entries(directory: str) -> list[Entry]:
     """Returns all files below `directory`, in no order; files that vanish meanwhile are passed over."""
+    if is_cloud_path(directory):
+        below = cloud_files.list_below(f"{directory.rstrip('/')}/")
+        return [Entry(path=listed.path, size=listed.size, modified=listed.modified) for listed in below]
     if is_remote(directory):
         matched = FileSystems.match([f"{directory.rstrip('/')}/**"])[0].metadata_list
         return [
@@ -92,6 +105,8 @@ def list_entries(directory: str) -> list[Entry]:
 
 def list_directory(directory: str) -> list[str]:
     """Returns the names of the files and folders directly in `directory`, sorted; empty if it is not there."""
+    if is_cloud_path(directory):
+        return cloud_files.list_directory(directory)
     if is_remote(directory):
         return sorted({name.split("/")[0] for name in list_files(directory)})
     return sorted(os.listdir(directory)) if os.path.isdir(directory) else []
@@ -113,19 +128,15 @@ def open_to_read(path: str, *, decompress: bool = False) -> Iterator[BinaryIO]:
     """
     if not is_remote(path) and not os.path.exists(path):
         raise FileNotFoundError(path)
-    try:
-        file = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
-    except Exception as error:  # every file system has errors of its own
-        if exists(path):
-            raise
-        raise FileNotFoundError(path) from error
-    with file:
+    with _open(path) as file:
         inside = _DECOMPRESSORS.get(os.path.splitext(path)[1].lower()) if decompress else None
         yield cast(BinaryIO, inside(file) if inside else file)
 
 
 def read_bytes(path: str) -> bytes:
     """Returns a file's bytes; raises FileNotFoundError if there is none."""
+    if is_cloud_path(path):
+        return cloud_files.read_bytes(path)
     with open_to_read(path) as file:
         return file.read()
 
@@ -144,6 +155,9 @@ def read_lines(path: str) -> Iterator[str]:
 
 def write_bytes(path: str, content: bytes) -> None:
     """Writes a file whole or not at all."""
+    if is_cloud_path(path):
+        cloud_files.write_bytes(path, content)
+        return
     with open_to_write(path) as file:
         file.write(content)
 
@@ -191,7 +205,9 @@ def remove_tree(directory: str) -> None:
         shutil.rmtree(directory, ignore_errors=True)
         return
     paths = [join(directory, name) for name in list_files(directory)]
-    if paths:
+    if is_cloud_path(directory):
+        cloud_files.delete(paths)
+    elif paths:
         FileSystems.delete(paths)
 
 
@@ -200,12 +216,20 @@ def remove(path: str) -> None:
     if not is_remote(path):
         with contextlib.suppress(FileNotFoundError):
             os.remove(path)
+    elif is_cloud_path(path):
+        cloud_files.delete([path])
     elif exists(path):
         FileSystems.delete([path])
 
 
 def remove_unfinished(directory: str) -> None:
-    """Deletes what killed processes left half written anywhere below a local `directory`."""
+    """Deletes what killed processes left half written anywhere below a local `directory`, or directly in a remote one.
+
+    Nothing is ever half written on other file systems; what may be left is the trial of whether they can be written.
+    """
+    if is_cloud_path(directory):
+        prefix = f"{directory.rstrip('/')}/{_UNFINISHED}"
+        cloud_files.delete([listed.path for listed in cloud_files.list_below(prefix)])
     if is_remote(directory):
         return
     for name in list_files(directory):
@@ -242,7 +266,21 @@ def _spill(lines: list[str], stack: contextlib.ExitStack) -> Iterator[str]:
     return (line.removesuffix("\n") for line in file)
 
 
+def _open(path: str) -> BinaryIO:
+    if is_cloud_path(path):
+        return cloud_files.open_to_read(path)
+    try:
+        return cast(BinaryIO, FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED))
+    except Exception as error:  # every file system has errors of its own
+        if exists(path):
+            raise
+        raise FileNotFoundError(path) from error
+
+
 def _upload(local_path: str, path: str) -> None:
+    if is_cloud_path(path):
+        cloud_files.upload(local_path, path)
+        return
     with (
         open(local_path, "rb") as source,
         FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as target,

@@ -12,14 +12,18 @@ that process has ended this one does not even import Beam.
 
 import contextlib
 import multiprocessing
+import multiprocessing.process
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
-from beam_pipelines.commands import run_command
+from beam_pipelines.commands import on_interrupt, run_command
 from beam_pipelines.dataset import PLAN_DIRECTORY, PLAN_FILE
 from beam_pipelines.locks import only_run_in
 from beam_pipelines.options import DatasetOptions, RunOptions, parse_arguments
+
+_INTERRUPT_SECONDS = 30.0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -37,13 +41,21 @@ def _run_phases(arguments: list[str], dataset: DatasetOptions, run: RunOptions, 
     if not os.path.exists(os.path.join(run.output, PLAN_DIRECTORY, PLAN_FILE)):
         planning = multiprocessing.get_context("spawn").Process(target=_plan, args=(arguments,), name="plan")
         planning.start()
-        planning.join()
+        with on_interrupt(lambda: _interrupt(planning)):
+            planning.join()
         if planning.exitcode:
             return abs(planning.exitcode)
     from beam_pipelines.phases import write_phase
 
     print(write_phase(dataset, run, beam_arguments))  # noqa: T201
     return 0
+
+
+def _interrupt(planning: multiprocessing.process.BaseProcess) -> None:
+    """Lets the planning process end its job before this one ends, and it with it."""
+    if planning.pid:
+        os.kill(planning.pid, signal.SIGINT)
+        planning.join(_INTERRUPT_SECONDS)
 
 
 def _plan(arguments: list[str]) -> None:

@@ -24,12 +24,14 @@ from beam_pipelines.cache import ANSWERS
 from beam_pipelines.counts import WriteCounts
 from beam_pipelines.errors import OptionError, RunError
 from beam_pipelines.exclusion import Exclude, check_exclude_file
+from beam_pipelines.google_access import check_access
 from beam_pipelines.labels_options import LabelsOptions
 from beam_pipelines.row_options import Reading
 from beam_pipelines.rows import ARTWORKS
 from beam_pipelines.runners import beam_options, google_project, is_local, new_pipeline, run_pipeline
 from beam_pipelines.sources import AttributeSummary, CountingSource, Source, SourceOptions, make_source
 from beam_pipelines.value_counts import CountPictures, SummarizeAttributes
+from beam_pipelines.worker_paths import check_worker_paths
 from beam_pipelines.works import WriteWorks, gather_works
 
 _LOGGER = logging.getLogger(__name__)
@@ -48,7 +50,11 @@ def run_labels(options: LabelsOptions, reading: Reading, beam_arguments: Sequenc
         OptionError: the source cannot be read as asked, or an output cannot be written; nothing was done.
         RunError: a run that began could not end well.
     """
-    run = _Run(options, reading, beam_options(beam_arguments))
+    run = _Run(options, reading, beam_options(beam_arguments, output=options.output or options.works_output))
+    paths = {**options.worker_paths(), "output": options.output, "works_output": options.works_output}
+    check_worker_paths(run.beam_options, paths, shared_filesystem=reading.shared_filesystem)
+    written = [*map(os.path.dirname, options.outputs()), reading.cache_dir]
+    check_access([*options.worker_paths().values(), options.labels_file], written)
     run.source(all_attributes=options.list_attributes).check()
     if options.exclude_file:
         check_exclude_file(options.exclude_file)

@@ -73,6 +73,13 @@ class DatasetOptions(SourcedRows):
             SourceOptions.of(self, split=VALIDATION, reading=reading, input=self.validation_input),
         ]
 
+    def worker_paths(self) -> dict[str, str]:
+        """Returns the paths that workers read, by the names of their options."""
+        return {
+            **super().worker_paths(),
+            "validation_input": "" if self.source == "bigquery" else self.validation_input,
+        }
+
     def image_limits(self) -> ImageLimits:
         """Returns what a picture may be."""
         return ImageLimits(min_side=self.min_image_side, max_pixels=self.max_image_pixels)
@@ -87,6 +94,7 @@ class RunOptions(Reading):
     check_only: bool = False
     write_images: str = ""
     retry_rejected: bool = False
+    no_wait: bool = False
     max_reject_fraction: float = 0.5
     fetch_threads: int = 16
     cache_bytes: int = 0
@@ -103,6 +111,8 @@ class RunOptions(Reading):
             raise OptionError(f"--cache_bytes {self.cache_bytes} bounds a cache: name its --cache_dir")
         if self.check_only and self.write_images:
             raise OptionError("--check_only keeps no pictures, --write_images leaves them: give one")
+        if self.check_only and self.no_wait:
+            raise OptionError("--check_only tells what it found, --no_wait does not stay for it: give one")
 
 
 def parse_arguments(arguments: Sequence[str]) -> tuple[DatasetOptions, RunOptions, list[str]]:
@@ -202,6 +212,9 @@ def _add_run_options(group: Group) -> None:
     )
     group.add_argument(
         "--retry_rejected", action="store_true", help="try again what failed for passing reasons in earlier runs"
+    )
+    group.add_argument(
+        "--no_wait", action="store_true", help="DataflowRunner: end when the job that writes the shards is submitted"
     )
     group.add_argument(
         "--max_reject_fraction",

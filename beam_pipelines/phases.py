@@ -1,8 +1,10 @@
 """The phases of ingest, each of which looks at what lies in the output directory and does only what is missing."""
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -18,15 +20,17 @@ from beam_pipelines.dataset import (
     TRANSFORM_DIRECTORIES,
 )
 from beam_pipelines.errors import OptionError
+from beam_pipelines.google_access import check_access
 from beam_pipelines.options import DatasetOptions, RunOptions
 from beam_pipelines.plan import describe_plan, make_plan
 from beam_pipelines.plan_files import PlanFiles, planned_shards
 from beam_pipelines.progress import shown_progress
 from beam_pipelines.publish import describe, publish, publish_check
 from beam_pipelines.rejects import Reason
-from beam_pipelines.runners import beam_options, google_project, most_processes
+from beam_pipelines.runners import beam_options, google_project, is_on_dataflow, most_processes
 from beam_pipelines.sources import ReadOptions
 from beam_pipelines.thumbnails import thumbnails_per_class
+from beam_pipelines.worker_paths import check_worker_paths
 from beam_pipelines.write_shards import WriteOptions, check_shards, write_shards
 
 _LOGGER = logging.getLogger(__name__)
@@ -42,7 +46,7 @@ def plan_phase(dataset: DatasetOptions, run: RunOptions, beam_arguments: Sequenc
         OptionError: an option is wrong, or the directory holds something else; nothing was written.
         RunError: nothing is left to fetch.
     """
-    options = beam_options(beam_arguments)
+    options = _runner_options(dataset, run, beam_arguments)
     if not _is_planned(dataset, run.output):
         make_plan(dataset, run.output, reading=_read_options(run, options), beam_options=options)
 
@@ -53,7 +57,7 @@ def write_phase(dataset: DatasetOptions, run: RunOptions, beam_arguments: Sequen
     Raises:
         UserError: as `plan_phase`; and where a run cannot end well.
     """
-    options = beam_options(beam_arguments)
+    options = _runner_options(dataset, run, beam_arguments)
     _is_planned(dataset, run.output)
     plan = PlanFiles(run.output)
     summary = files.read_json(plan.summary)
@@ -65,21 +69,58 @@ def write_phase(dataset: DatasetOptions, run: RunOptions, beam_arguments: Sequen
         files.remove(files.join(run.output, COMPLETED_FILE))
     files.remove_unfinished(run.output)
     files.remove_tree(plan.progress)
-    do = check_shards if run.check_only else write_shards
-    pictures = sum(split["pictures"] for split in summary["splits"].values())
-    with shown_progress(plan.progress, total=pictures):
-        do(
-            plan,
-            planned_shards(summary),
-            pictures=pictures,
-            options=_write_options(dataset, run, classes=len(summary["labels"])),
-            beam_options=options,
-        )
     if run.check_only:
-        info = publish_check(dataset, run.output, max_reject_fraction=run.max_reject_fraction)
-        return f"{run.output} is checked: nothing was written but {REPORT_FILE} and {REJECTED_FILE}\n{describe(info)}"
-    info = publish(dataset, run.output, max_reject_fraction=run.max_reject_fraction)
-    return f"{run.output} is complete\n{describe(info)}"
+        return _check(dataset, run, options, summary)
+    return _write(dataset, run, options, summary)
+
+
+def _check(dataset: DatasetOptions, run: RunOptions, options: PipelineOptions, summary: dict[str, Any]) -> str:
+    plan, pictures = PlanFiles(run.output), _planned_pictures(summary)
+    how = _write_options(dataset, run, classes=len(summary["labels"]))
+    with shown_progress(plan.progress, total=pictures):
+        check_shards(plan, planned_shards(summary), pictures=pictures, options=how, beam_options=options)
+    info = publish_check(dataset, run.output, max_reject_fraction=run.max_reject_fraction)
+    return f"{run.output} is checked: nothing was written but {REPORT_FILE} and {REJECTED_FILE}\n{describe(info)}"
+
+
+def _write(dataset: DatasetOptions, run: RunOptions, options: PipelineOptions, summary: dict[str, Any]) -> str:
+    plan, pictures = PlanFiles(run.output), _planned_pictures(summary)
+    do_publish = functools.partial(publish, dataset, run.output, max_reject_fraction=run.max_reject_fraction)
+    write = functools.partial(
+        write_shards,
+        plan,
+        planned_shards(summary),
+        pictures=pictures,
+        options=_write_options(dataset, run, classes=len(summary["labels"])),
+        beam_options=options,
+    )
+    if run.no_wait:
+        write(publish=do_publish)
+        return f"the job that writes {run.output} is submitted; when it has ended, {COMPLETED_FILE} lies there"
+    with shown_progress(plan.progress, total=pictures):
+        write()
+    return f"{run.output} is complete\n{describe(do_publish())}"
+
+
+def _planned_pictures(summary: dict[str, Any]) -> int:
+    return sum(split["pictures"] for split in summary["splits"].values())
+
+
+def _runner_options(dataset: DatasetOptions, run: RunOptions, arguments: Sequence[str]) -> PipelineOptions:
+    """Returns Beam's options; raises OptionError if one is wrong, or workers cannot reach a path."""
+    options = beam_options(arguments, output=run.output)
+    if run.no_wait and not is_on_dataflow(options):
+        raise OptionError("--no_wait is for --runner DataflowRunner: other runners' jobs need this process")
+    paths = {
+        **dataset.worker_paths(),
+        "output": run.output,
+        "cache_dir": run.cache_dir,
+        "write_images": run.write_images,
+    }
+    check_worker_paths(options, paths, shared_filesystem=run.shared_filesystem)
+    written = [run.output, run.cache_dir, run.write_images]
+    check_access([*dataset.worker_paths().values(), dataset.labels_file], written)
+    return options
 
 
 def _nothing_to_do(run: RunOptions) -> str:

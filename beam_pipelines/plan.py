@@ -5,6 +5,7 @@ picture and counts labels; TensorFlow Transform then chooses the classes; the se
 them and deals them out. What they decide lies in `.plan/` and a run that goes on takes it as it is.
 """
 
+import importlib.metadata
 import logging
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
@@ -46,6 +47,8 @@ from beam_pipelines.sources import ReadOptions, make_source
 
 _LOGGER = logging.getLogger(__name__)
 
+# What decides the classes and the graph, besides the options.
+_VERSIONS_OF = ("tensorflow-transform",)
 _CANDIDATES = "candidates"
 _FIRST_COUNTS = "read-counts.json"
 _SECOND_COUNTS = "choice-counts.json"
@@ -313,6 +316,7 @@ def _finish(
         "splits": splits,
         "filtered": outcomes[Kind.FILTERED],
         "rejected": outcomes[Kind.REJECTED],
+        "versions": {name: importlib.metadata.version(name) for name in _VERSIONS_OF},
         "hosts": below(choice_counts, "host"),
         "split_given": choice_counts.get("split_given", 0),
         "examples": examples,

@@ -79,7 +79,10 @@ def _watch(directory: str, total: int, stop: threading.Event) -> None:
         if not interactive and now - shown < _LOG_INTERVAL:
             continue
         shown = now
-        done, rejected = _read(directory)
+        try:
+            done, rejected = _read(directory)
+        except OSError:  # whoever watches does not end a run
+            continue
         line = progress_line(done=done, rejected=rejected, total=total, seconds=now - start)
         if interactive:
             sys.stderr.write(f"\r\x1b[K{line}")

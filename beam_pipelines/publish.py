@@ -20,8 +20,8 @@ from beam_pipelines.thumbnails import read_thumbnails
 _LOGGER = logging.getLogger(__name__)
 
 _NAMED_REASONS = 3
-# What decides the bytes in a data set, besides the options.
-_VERSIONS_OF = ("museum-image-classifier", "pillow", "tensorflow-transform")
+# What decides the bytes in a data set, besides the options and what the plan was made with.
+_VERSIONS_OF = ("museum-image-classifier", "pillow")
 
 
 def publish(options: DatasetOptions, output: str, *, max_reject_fraction: float) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def _information(
         "format": FORMAT_VERSION,
         "fingerprint": summary["fingerprint"],
         "options": options.to_json(),
-        "versions": {name: importlib.metadata.version(name) for name in _VERSIONS_OF},
+        "versions": {**{name: importlib.metadata.version(name) for name in _VERSIONS_OF}, **summary["versions"]},
         "read": summary["read"],
         "written": sum(split["examples"] for split in splits.values()),
         "filtered": dict(sorted(reasons[Kind.FILTERED].items())),

@@ -135,7 +135,7 @@ def render_report(
         examples: a few rows of each reason, in the order in which they are shown.
         thumbnails: of the contact sheet, in the order of class ids.
     """
-    from beam_pipelines.pages import render_page  # workers make thumbnails, and have no Jinja2
+    from beam_pipelines.pages import render_page  # workers that only make thumbnails need no Jinja2
 
     classes = class_rows(info)
     contact = sheets(classes, thumbnails)

@@ -34,6 +34,16 @@ class SourcedRows(RowOptions):
         if self.source not in SOURCE_NAMES:
             raise OptionError(f"unknown source {self.source!r}: choose one of {', '.join(SOURCE_NAMES)}")
 
+    def worker_paths(self) -> dict[str, str]:
+        """Returns the paths that workers read, by the names of their options."""
+        tables = self.source == "bigquery"
+        return {
+            "input": "" if tables else self.input,
+            "images_input": "" if tables else self.images_input,
+            "exclude_file": self.exclude_file,
+            "labels_file": self.labels_file if self.source == "idx" else "",
+        }
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reading:
@@ -44,6 +54,7 @@ class Reading:
         cache_dir: where fetched pictures and answers of the collection API are kept for later runs; empty for nowhere.
         bigquery_method: `direct_read` (the Storage Read API) or `export` (through files in `--temp_location`).
         max_bytes_billed: a query that would scan more is not started; 0 for no bound.
+        shared_filesystem: workers on other machines see the same files under the same paths as this one.
         verbose: log more, and show errors whole.
     """
 
@@ -51,6 +62,7 @@ class Reading:
     cache_dir: str = ""
     bigquery_method: str = BIGQUERY_METHODS[0]
     max_bytes_billed: int = 0
+    shared_filesystem: bool = False
     verbose: bool = False
 
     def __post_init__(self) -> None:
@@ -191,5 +203,10 @@ def add_reading_arguments(group: Group) -> None:
     )
     group.add_argument(
         "--max_bytes_billed", type=int, default=0, help="do not start a query that scans more (default: no bound)"
+    )
+    group.add_argument(
+        "--shared_filesystem",
+        action="store_true",
+        help="a cluster's workers see the same files under the same paths as this machine",
     )
     group.add_argument("--verbose", action="store_true", help="log more, and show errors whole")

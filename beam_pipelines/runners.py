@@ -1,5 +1,6 @@
 """Which runner executes a pipeline, with which options, and how its failures reach the user."""
 
+import atexit
 import logging
 import os
 import re
@@ -14,12 +15,18 @@ from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptio
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
+from beam_pipelines import dataflow
+from beam_pipelines.artwork import clean_text
+from beam_pipelines.commands import on_interrupt
 from beam_pipelines.errors import OptionError, RunError, UserError
+from beam_pipelines.flink import cluster_of, prepare_flink_options
+from beam_pipelines.google_access import explain, explain_text, go_anonymous_without_credentials
 
 _LOGGER = logging.getLogger(__name__)
 
 _LOCAL_RUNNERS = frozenset({"", "DirectRunner", "FnApiRunner"})
 _WORKER_DIED = "Worker subprocess exited with return code"
+_JOB_SERVER_SECONDS = 10.0
 # What Beam adds to the message of an error that is raised in one of its workers.
 _WHILE_RUNNING = " [while running "
 _OUR_ERROR = re.compile(r"beam_pipelines\.errors\.\w+Error: (.*?)(?: \[while running .*)?$", re.MULTILINE)
@@ -41,8 +48,17 @@ class LocalRunner(FnApiRunner):
         super().__init__(default_environment=environment)
 
 
-def beam_options(arguments: Sequence[str]) -> PipelineOptions:
-    """Returns Beam's options, every core in use by default; raises OptionError for arguments that nobody knows."""
+def beam_options(arguments: Sequence[str], *, output: str = "") -> PipelineOptions:
+    """Returns Beam's options, completed for the runner that they name; every core is used by default.
+
+    Args:
+        arguments: Beam's.
+        output: where the work goes; jobs on clusters are named after it, so that there is one at a time.
+
+    Raises:
+        OptionError: nobody knows an argument, or the runner lacks something.
+    """
+    go_anonymous_without_credentials()
     arguments = list(arguments)
     if not any(argument.split("=")[0] == "--direct_num_workers" for argument in arguments):
         arguments.append("--direct_num_workers=0")
@@ -53,7 +69,14 @@ def beam_options(arguments: Sequence[str]) -> PipelineOptions:
     if unknown:
         raise OptionError(f"unknown option {unknown[0]!r}: see --help, or Apache Beam's options of the runner")
     options = PipelineOptions(arguments)
-    _runner(options)
+    _check_runner(options)
+    cloud = options.view_as(GoogleCloudOptions)
+    if not is_local(options) and not cloud.job_name:
+        cloud.job_name = dataflow.job_name("museum", output)
+    if is_on_flink(options):
+        prepare_flink_options(options)
+    if is_on_dataflow(options):
+        dataflow.check_dataflow_options(options)
     return options
 
 
@@ -64,7 +87,17 @@ def google_project(options: PipelineOptions) -> str:
 
 def is_local(options: PipelineOptions) -> bool:
     """Tells whether the pipeline runs on this machine, in Beam's Python runner."""
-    return (options.view_as(StandardOptions).runner or "") in _LOCAL_RUNNERS
+    return _runner(options) in _LOCAL_RUNNERS
+
+
+def is_on_flink(options: PipelineOptions) -> bool:
+    """Tells whether the pipeline runs on Flink."""
+    return _runner(options) == "FlinkRunner"
+
+
+def is_on_dataflow(options: PipelineOptions) -> bool:
+    """Tells whether the pipeline runs on Dataflow."""
+    return _runner(options) == "DataflowRunner"
 
 
 def local_workers(options: PipelineOptions, *, bundles: int) -> int:
@@ -87,24 +120,72 @@ def most_processes(options: PipelineOptions, *, local: int) -> int:
     """
     if is_local(options):
         return local
+    if is_on_dataflow(options):
+        return dataflow.most_processes(options)
     values = options.get_all_options()
     return max(1, *(int(values.get(name) or 0) for name in ("parallelism", "max_num_workers", "num_workers")))
 
 
-def run_pipeline(pipeline: beam.Pipeline) -> None:
-    """Runs a pipeline to its end; raises RunError in one line for failures that a user can mend."""
+def run_pipeline(pipeline: beam.Pipeline, *, wait: bool = True) -> None:
+    """Runs a pipeline to its end, and cancels its job if this process is told to end.
+
+    Args:
+        pipeline: a whole one.
+        wait: else the job is only submitted.
+
+    Raises:
+        RunError: in one line, for failures that a user can mend, and for every failure of a job on a cluster.
+    """
     threading.excepthook = _end_if_worker_died
+    options = pipeline.options
     try:
-        pipeline.run().wait_until_finish()
+        with on_interrupt(lambda: _cancel(options)):
+            result = pipeline.run()
+            if is_on_dataflow(options):
+                _LOGGER.info("%s", dataflow.describe_job(result, options))
+            if wait:
+                result.wait_until_finish()
     except UserError as error:
         raise RunError(str(error).split(_WHILE_RUNNING)[0]) from error
     except Exception as error:
-        text = str(error)
-        if known := _OUR_ERROR.search(text):
-            raise RunError(known[1]) from error
-        if refused := _OS_ERROR.search(text):
-            raise RunError(f"{refused[1]}: mend that and give the same command again to go on") from error
-        raise
+        told = _explain(str(error)) or explain(error)
+        if told:
+            raise RunError(told) from error
+        if is_local(options):
+            raise
+        raise RunError(f"the job {_job_name(options)} failed: {_last_cause(str(error))}") from error
+
+
+def _explain(text: str) -> str:
+    """Returns what a user can mend of a failure, in a line; nothing if that is not known."""
+    if known := _OUR_ERROR.search(text):
+        return known[1]
+    if refused := explain_text(text):
+        return refused
+    if failed := _OS_ERROR.search(text):
+        return f"{failed[1]}: mend that and give the same command again to go on"
+    return ""
+
+
+def _last_cause(text: str) -> str:
+    """Returns the line of a trace that says what was wrong in the first place."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+    return clean_text((causes or lines or ["it did not say why"])[-1 if causes else 0], max_characters=300)
+
+
+def _job_name(options: PipelineOptions) -> str:
+    return options.view_as(GoogleCloudOptions).job_name or ""
+
+
+def _cancel(options: PipelineOptions) -> None:
+    """Cancels the job on a Flink cluster and ends the job server, which would outlive this process."""
+    if is_on_flink(options) and (cluster := cluster_of(options)):
+        cluster.cancel(_job_name(options))
+    if not is_local(options):
+        ending = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
+        ending.start()
+        ending.join(_JOB_SERVER_SECONDS)
 
 
 def new_pipeline(options: PipelineOptions, *, workers: int = 1) -> beam.Pipeline:
@@ -135,8 +216,12 @@ def _end_if_worker_died(failure: threading.ExceptHookArgs) -> None:
     threading.__excepthook__(failure)
 
 
-def _runner(options: PipelineOptions) -> None:
-    name = options.view_as(StandardOptions).runner or ""
+def _runner(options: PipelineOptions) -> str:
+    return str(options.view_as(StandardOptions).runner or "")
+
+
+def _check_runner(options: PipelineOptions) -> None:
+    name = _runner(options)
     try:
         beam.runners.runner.create_runner(name or "DirectRunner")
     except (ValueError, ImportError, AttributeError) as error:

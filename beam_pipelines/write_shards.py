@@ -11,13 +11,14 @@ import collections
 import concurrent.futures
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import apache_beam as beam
 from apache_beam import metrics, pvalue
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.shared import Shared
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_pipelines import files
@@ -82,16 +83,35 @@ class WriteOptions:
 
 
 def write_shards(
-    plan: PlanFiles, shards: list[Shard], *, pictures: int, options: WriteOptions, beam_options: PipelineOptions
+    plan: PlanFiles,
+    shards: list[Shard],
+    *,
+    pictures: int,
+    options: WriteOptions,
+    beam_options: PipelineOptions,
+    publish: Callable[[], object] | None = None,
 ) -> None:
-    """Writes the shards that are not there yet, and counts what lies in all of them to `.plan/counted.json`."""
+    """Writes the shards that are not there yet, and counts what lies in all of them to `.plan/counted.json`.
+
+    Args:
+        plan: the data set's plan.
+        shards: all that are planned.
+        pictures: how many are planned.
+        options: how workers go about it.
+        beam_options: Beam's.
+        publish: what a worker does when all is counted; the job is then submitted, and not waited for.
+    """
     pipeline, options = _shared_out(shards, pictures, options, beam_options)
-    names = pipeline | _ShardNames(shards)
+    names = pipeline | "ListShards" >> _ShardNames(shards)
     written = names | WriteImageShards(plan, options)
     duplicates = written[_HASHES] | FindDuplicateContent()
     samples = (written[_SAMPLES], duplicates) | ChooseSamples(options.thumbnails_per_class)
-    _ = (names, duplicates, samples) | CountShards(plan, options)
-    run_pipeline(pipeline)
+    counted = (names, duplicates, samples) | CountShards(plan, options)
+    if publish:
+        counted | "Publish" >> beam.Map(lambda _, do: do(), do=publish)
+    run_pipeline(pipeline, wait=publish is None)
+    if publish is None:
+        files.remove_unfinished(plan.directory)  # of workers that were lost, and whose work others did again
 
 
 def check_shards(
@@ -99,11 +119,12 @@ def check_shards(
 ) -> None:
     """Fetches and checks all pictures, and counts what would lie in each shard to `.plan/check-counted.json`."""
     pipeline, options = _shared_out(shards, pictures, options, beam_options)
-    names = pipeline | _ShardNames(shards)
+    names = pipeline | "ListShards" >> _ShardNames(shards)
     duplicates = (names | WriteImageShards(plan, options))[_HASHES] | FindDuplicateContent()
     count = beam.FlatMap(_count_checked, plan)
-    _ = (names, duplicates) | _ByShard() | _WriteCounted(count, plan.check_counted)
+    _ = (names, duplicates) | "ByShard" >> _ByShard() | "CountAndWrite" >> _WriteCounted(count, plan.check_counted)
     run_pipeline(pipeline)
+    files.remove_unfinished(plan.directory)
 
 
 def _shared_out(
@@ -184,7 +205,9 @@ class CountShards(beam.PTransform):
     def expand(self, inputs: tuple[beam.PCollection, beam.PCollection, beam.PCollection]) -> beam.PCollection:
         names, duplicates, samples = inputs
         count = beam.FlatMap(_drop_and_count, self._plan, self._options, pvalue.AsDict(samples))
-        return (names, duplicates) | _ByShard() | _WriteCounted(count, self._plan.counted)
+        return (
+            (names, duplicates) | "ByShard" >> _ByShard() | "CountAndWrite" >> _WriteCounted(count, self._plan.counted)
+        )
 
 
 class _ByShard(beam.PTransform):
@@ -213,24 +236,17 @@ class _WriteCounted(beam.PTransform):
         )
 
 
-class _WriteShard(beam.DoFn):
-    """Keeps the fetcher, the threads and the bound on pixels of one worker."""
+class _Worker:
+    """The fetcher, the threads and the bound on pixels of one process; shared by all that it does at the same time."""
 
     def __init__(self, plan: PlanFiles, options: WriteOptions) -> None:
-        self._plan = plan
-        self._options = options
-
-    def setup(self) -> None:
         keep_freed_memory()
-        options = self._options
-        self._fetcher = Fetcher(options.fetch)
-        cached = CachedFetch(self._fetcher.fetch, FileCache(options.cache_dir, room=options.cache_room))
-        originals = (
-            {"fetch": cached.fetch, "keep": cached.keep} if options.cache_dir else {"fetch": self._fetcher.fetch}
-        )
-        self._progress = ProgressFile(self._plan.progress)
-        self._writer = ShardWriter(
-            self._plan,
+        fetcher = Fetcher(options.fetch)
+        cached = CachedFetch(fetcher.fetch, FileCache(options.cache_dir, room=options.cache_room))
+        originals = {"fetch": cached.fetch, "keep": cached.keep} if options.cache_dir else {"fetch": fetcher.fetch}
+        self.progress = ProgressFile(plan.progress)
+        self.writer = ShardWriter(
+            plan,
             **originals,
             shrink=functools.partial(
                 shrink,
@@ -240,8 +256,24 @@ class _WriteShard(beam.DoFn):
                 pixel_gate=PixelGate(_PIXELS_AT_A_TIME),
             ),
             threads=options.fetch_threads,
-            on_outcome=lambda done, rejected: self._progress.add(done=done, rejected=rejected),
+            on_outcome=lambda done, rejected: self.progress.add(done=done, rejected=rejected),
         )
+
+
+class _WriteShard(beam.DoFn):
+    """Writes shards with the means of its process, which other copies of it in the process use, too.
+
+    So the limits hold for the process, however many bundles a runner gives it at the same time.
+    """
+
+    def __init__(self, plan: PlanFiles, options: WriteOptions) -> None:
+        self._plan = plan
+        self._options = options
+        self._shared = Shared()
+
+    def setup(self) -> None:
+        self._worker: _Worker = self._shared.acquire(lambda: _Worker(self._plan, self._options))
+        self._writer, self._progress = self._worker.writer, self._worker.progress
         self._shards = concurrent.futures.ThreadPoolExecutor(_SHARDS_AT_A_TIME, thread_name_prefix="shard")
 
     def start_bundle(self) -> None:
@@ -261,9 +293,7 @@ class _WriteShard(beam.DoFn):
         self._progress.tell()
 
     def teardown(self) -> None:
-        self._writer.close()
         self._shards.shutdown(cancel_futures=True)
-        self._fetcher.close()
 
     def _next_written(self) -> Iterator[_Hash | _SampleOutput]:
         shard, work = self._running.popleft()

@@ -20,6 +20,7 @@ from beam_pipelines.rejects import Reason, RejectedError
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _GOOGLE_MACHINE = Path("/sys/class/dmi/id/product_name")
+_NO_BUCKET_METADATA = "DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA"
 
 
 def parse_object(uri: str) -> tuple[str, str]:
@@ -31,13 +32,26 @@ def parse_object(uri: str) -> tuple[str, str]:
     bucket, _, name = uri.partition("://")[2].partition("/")
     if has_control_character(uri):
         raise RejectedError(Reason.BAD_URI, "control character in the address")
-    if not (_BUCKET.fullmatch(bucket) and name):
+    if not (is_bucket_name(bucket) and name):
         raise RejectedError(Reason.BAD_URI, "give gs://bucket/object")
     try:
         name.encode()
     except UnicodeError as error:
         raise RejectedError(Reason.BAD_URI, "the address cannot be read") from error
     return bucket, name
+
+
+def is_bucket_name(name: str) -> bool:
+    """Tells whether a bucket may be named so."""
+    return bool(_BUCKET.fullmatch(name))
+
+
+def ask_for_objects_only() -> None:
+    """Keeps Google's library from asking for a bucket's metadata, in a thread beside each request, for its own traces.
+
+    Who may read objects is often refused that, and anonymous clients would ask again for every object.
+    """
+    os.environ.setdefault(_NO_BUCKET_METADATA, "true")
 
 
 class CloudStorage:
@@ -105,19 +119,33 @@ def new_client() -> Any:
         RejectedError: FORBIDDEN if there are credentials and they cannot be used.
     """
     import google.auth
-    import requests.adapters
-    from google.auth.credentials import AnonymousCredentials
     from google.auth.exceptions import GoogleAuthError
-    from google.auth.transport.requests import AuthorizedSession
-    from google.cloud import storage
 
+    credentials = None
     try:
-        credentials: Any = AnonymousCredentials()  # type: ignore[no-untyped-call]
         if has_google_credentials():
             credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/devstorage.read_only"])
     except GoogleAuthError as error:
         raise RejectedError(Reason.FORBIDDEN, "Google credentials cannot be used") from error
-    session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
+    return storage_client(credentials)
+
+
+def storage_client(credentials: Any | None) -> Any:
+    """Returns a client for Google Cloud Storage that threads may share.
+
+    Args:
+        credentials: Google's; None for anonymous requests, whose refusals are told as they come.
+    """
+    import requests.adapters
+    from google.auth.credentials import AnonymousCredentials
+    from google.auth.transport import DEFAULT_REFRESH_STATUS_CODES
+    from google.auth.transport.requests import AuthorizedSession
+    from google.cloud import storage
+
+    ask_for_objects_only()
+    renewable = DEFAULT_REFRESH_STATUS_CODES if credentials else ()
+    credentials = credentials or AnonymousCredentials()  # type: ignore[no-untyped-call]
+    session = AuthorizedSession(credentials, refresh_status_codes=renewable)  # type: ignore[no-untyped-call]
     for prefix in ("https://", "http://"):
         session.mount(prefix, requests.adapters.HTTPAdapter(pool_maxsize=64))
     return storage.Client(project=None, credentials=credentials, _http=session)

@@ -269,7 +269,7 @@ def test_options_of_beam() -> None:
     options = beam_options(["--direct_num_workers=3"])
     assert options.view_as(DirectOptions).direct_num_workers == 3
     assert is_local(options)
-    assert not is_local(beam_options(["--runner=FlinkRunner", "--flink_master=localhost:8081"]))
+    assert not is_local(beam_options(["--runner=FlinkRunner"]))
     assert options.view_as(StandardOptions).runner is None
 
 

@@ -40,6 +40,7 @@ def write_run(folder: Path, accounts: list[Account], *, read: int, labels: tuple
         "rejected": {"bad_row": 1},
         "hosts": {},
         "split_given": 0,
+        "versions": {"tensorflow-transform": "1.21.0"},
         "examples": {"bad_row": [["z.csv:3", "", ""]], "duplicate_uri": [["1/0", "u", ""], ["2/0", "u", ""]]},
     }
     files.write_json(plan.summary, summary)

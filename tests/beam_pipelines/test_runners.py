@@ -34,7 +34,6 @@ def test_every_core_is_used_unless_told_or_not_worth_it(monkeypatch: pytest.Monk
 def test_limits_are_shared_among_all_processes_a_cluster_may_have() -> None:
     assert most_processes(beam_options([]), local=4) == 4
     assert most_processes(beam_options(["--runner=FlinkRunner", "--parallelism=12"]), local=4) == 12
-    assert most_processes(beam_options(["--runner=DataflowRunner", "--max_num_workers=30"]), local=4) == 30
 
 
 def _fail(error: Exception) -> None:

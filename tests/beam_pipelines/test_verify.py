@@ -61,6 +61,7 @@ def write_data_set(folder: str) -> None:
         "filtered": {},
         "rejected": {},
         "split_given": 0,
+        "versions": {"tensorflow-transform": "1.21.0"},
         "examples": {},
     }
     files.write_json(plan.summary, summary)

@@ -15,7 +15,7 @@ def lead_beam_to(variables: Mapping[str, str], set_attribute: Callable[[Any, str
         variables: name its addresses.
         set_attribute: as `setattr`; pytest's undoes it after the test.
     """
-    import grpc  # type: ignore[import-untyped]
+    import grpc
     from apache_beam.io.gcp.bigquery_tools import BigQueryWrapper
     from apache_beam.io.gcp.internal.clients.bigquery import BigqueryV2
     from google.cloud import bigquery_storage_v1

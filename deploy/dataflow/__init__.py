@@ -1,0 +1,1 @@
+"""A flex template that launches ingest on Dataflow."""

@@ -1,0 +1,1 @@
+"""A Flink cluster on this machine: `python -m deploy.flink --help`."""
