@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import sys
+import time
 import urllib.parse
 from typing import Any
 
@@ -28,6 +29,8 @@ WORKER_COMMAND = "museum-beam-worker"
 _EMBEDDED = frozenset({"[local]", "[auto]", "[collection]"})
 _ENDED = frozenset({"FINISHED", "CANCELED", "FAILED"})
 _TIMEOUT_SECONDS = 10.0
+_CANCEL_SECONDS = 30.0
+_POLL_SECONDS = 0.2
 
 
 class FlinkCluster:
@@ -54,10 +57,16 @@ class FlinkCluster:
         return [job["jid"] for job in jobs if job["name"].startswith(name) and job["state"] not in _ENDED]
 
     def cancel(self, name: str) -> None:
-        """Cancels the jobs under way whose names begin with `name`; what cannot be reached stays as it is."""
+        """Cancels the jobs under way whose names begin with `name`, and returns when they have ended.
+
+        What cannot be reached, or takes too long to end, stays as it is.
+        """
+        deadline = time.monotonic() + _CANCEL_SECONDS
         with contextlib.suppress(OptionError, requests.RequestException):
             for job in self.running_jobs(name):
                 requests.patch(f"{self._address}/jobs/{job}?mode=cancel", timeout=_TIMEOUT_SECONDS)
+            while time.monotonic() < deadline and self.running_jobs(name):
+                time.sleep(_POLL_SECONDS)
 
     def _get(self, path: str) -> dict[str, Any]:
         try:

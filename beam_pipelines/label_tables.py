@@ -28,7 +28,7 @@ from beam_pipelines.google_access import check_access
 from beam_pipelines.labels_options import LabelsOptions
 from beam_pipelines.row_options import Reading
 from beam_pipelines.rows import ARTWORKS
-from beam_pipelines.runners import beam_options, google_project, is_local, new_pipeline, run_pipeline
+from beam_pipelines.runners import beam_options, google_project, is_local, new_pipeline, prepare_cluster, run_pipeline
 from beam_pipelines.sources import AttributeSummary, CountingSource, Source, SourceOptions, make_source
 from beam_pipelines.value_counts import CountPictures, SummarizeAttributes
 from beam_pipelines.worker_paths import check_worker_paths
@@ -53,6 +53,7 @@ def run_labels(options: LabelsOptions, reading: Reading, beam_arguments: Sequenc
     run = _Run(options, reading, beam_options(beam_arguments, output=options.output or options.works_output))
     paths = {**options.worker_paths(), "output": options.output, "works_output": options.works_output}
     check_worker_paths(run.beam_options, paths, shared_filesystem=reading.shared_filesystem)
+    prepare_cluster(run.beam_options)
     written = [*map(os.path.dirname, options.outputs()), reading.cache_dir]
     check_access([*options.worker_paths().values(), options.labels_file], written)
     run.source(all_attributes=options.list_attributes).check()

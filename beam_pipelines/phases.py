@@ -27,7 +27,7 @@ from beam_pipelines.plan_files import PlanFiles, planned_shards
 from beam_pipelines.progress import shown_progress
 from beam_pipelines.publish import describe, publish, publish_check
 from beam_pipelines.rejects import Reason
-from beam_pipelines.runners import beam_options, google_project, is_on_dataflow, most_processes
+from beam_pipelines.runners import beam_options, google_project, is_on_dataflow, most_processes, prepare_cluster
 from beam_pipelines.sources import ReadOptions
 from beam_pipelines.thumbnails import thumbnails_per_class
 from beam_pipelines.worker_paths import check_worker_paths
@@ -118,6 +118,7 @@ def _runner_options(dataset: DatasetOptions, run: RunOptions, arguments: Sequenc
         "write_images": run.write_images,
     }
     check_worker_paths(options, paths, shared_filesystem=run.shared_filesystem)
+    prepare_cluster(options)
     written = [run.output, run.cache_dir, run.write_images]
     check_access([*dataset.worker_paths().values(), dataset.labels_file], written)
     return options

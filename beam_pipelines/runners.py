@@ -1,6 +1,7 @@
 """Which runner executes a pipeline, with which options, and how its failures reach the user."""
 
 import atexit
+import copy
 import logging
 import os
 import re
@@ -73,11 +74,15 @@ def beam_options(arguments: Sequence[str], *, output: str = "") -> PipelineOptio
     cloud = options.view_as(GoogleCloudOptions)
     if not is_local(options) and not cloud.job_name:
         cloud.job_name = dataflow.job_name("museum", output)
-    if is_on_flink(options):
-        prepare_flink_options(options)
     if is_on_dataflow(options):
         dataflow.check_dataflow_options(options)
     return options
+
+
+def prepare_cluster(options: PipelineOptions) -> None:
+    """Asks the cluster what it has, and completes the options with it; raises OptionError if there is none."""
+    if is_on_flink(options):
+        prepare_flink_options(options)
 
 
 def google_project(options: PipelineOptions) -> str:
@@ -136,8 +141,9 @@ def run_pipeline(pipeline: beam.Pipeline, *, wait: bool = True) -> None:
     Raises:
         RunError: in one line, for failures that a user can mend, and for every failure of a job on a cluster.
     """
-    threading.excepthook = _end_if_worker_died
-    options = pipeline.options
+    options = copy.deepcopy(pipeline.options)  # Beam's portable runners change those of the pipeline while it runs
+    # On a cluster, threads that listen to a job server fail when it ends; what they fail with is told by the job.
+    threading.excepthook = _end_if_worker_died if is_local(options) else _pass_over
     try:
         with on_interrupt(lambda: _cancel(options)):
             result = pipeline.run()
@@ -218,6 +224,10 @@ def _end_if_worker_died(failure: threading.ExceptHookArgs) -> None:
 
 def _runner(options: PipelineOptions) -> str:
     return str(options.view_as(StandardOptions).runner or "")
+
+
+def _pass_over(failure: threading.ExceptHookArgs) -> None:
+    _LOGGER.debug("a thread of the runner failed", exc_info=failure.exc_value)
 
 
 def _check_runner(options: PipelineOptions) -> None:

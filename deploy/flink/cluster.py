@@ -218,4 +218,6 @@ def _check_free(port: int) -> None:
         try:
             listener.bind((_HOST, port))
         except OSError as error:
-            raise OptionError(f"port {port} of {_HOST} cannot be had ({error.strerror}): give another one") from error
+            raise OptionError(
+                f"port {port} of {_HOST} cannot be had ({error.strerror}): give another --port or --rpc_port"
+            ) from error

@@ -35,6 +35,9 @@ class JobManager:
 
             def do_PATCH(self) -> None:
                 manager.patched.append(self.path)
+                for job in manager.jobs:
+                    if f"/{job['jid']}?" in self.path:
+                        job["state"] = "CANCELED"
                 self._answer({})
 
             def _answer(self, value: Any) -> None:
@@ -113,16 +116,22 @@ def test_no_cluster_is_told_at_once(manager: JobManager) -> None:
 
 def test_a_job_of_the_same_output_is_not_run_twice(manager: JobManager, worker: Path) -> None:
     arguments = ["--runner=FlinkRunner", f"--flink_master={manager.address}"]
-    name = beam_options(arguments, output="gs://b/data").view_as(GoogleCloudOptions).job_name
+
+    def prepared(output: str) -> str:
+        options = beam_options(arguments, output=output)
+        prepare_flink_options(options)
+        return str(options.view_as(GoogleCloudOptions).job_name)
+
+    name = prepared("gs://b/data")
     manager.jobs = [
         {"jid": "1", "name": f"{name}_uuid", "state": "CANCELED"},
         {"jid": "2", "name": "another", "state": "RUNNING"},
     ]
-    assert beam_options(arguments, output="gs://b/data").view_as(GoogleCloudOptions).job_name == name
+    assert prepared("gs://b/data") == name
     manager.jobs += [{"jid": "3", "name": f"{name}_uuid", "state": "RUNNING"}]
     with pytest.raises(OptionError, match=f"job 3 \\({name}\\) of an earlier run is at work on {manager.address}"):
-        beam_options(arguments, output="gs://b/data")
-    beam_options(arguments, output="gs://b/other")
+        prepared("gs://b/data")
+    prepared("gs://b/other")
 
 
 def test_only_jobs_of_that_name_are_cancelled(manager: JobManager) -> None:
