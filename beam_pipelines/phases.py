@@ -111,16 +111,11 @@ def _runner_options(dataset: DatasetOptions, run: RunOptions, arguments: Sequenc
     options = beam_options(arguments, output=run.output)
     if run.no_wait and not is_on_dataflow(options):
         raise OptionError("--no_wait is for --runner DataflowRunner: other runners' jobs need this process")
-    paths = {
-        **dataset.worker_paths(),
-        "output": run.output,
-        "cache_dir": run.cache_dir,
-        "write_images": run.write_images,
-    }
-    check_worker_paths(options, paths, shared_filesystem=run.shared_filesystem)
+    read = dataset.worker_paths()
+    written = {"output": run.output, "cache_dir": run.cache_dir, "write_images": run.write_images}
+    check_worker_paths(options, {**read, **written}, shared_filesystem=run.shared_filesystem)
     prepare_cluster(options)
-    written = [run.output, run.cache_dir, run.write_images]
-    check_access([*dataset.worker_paths().values(), dataset.labels_file], written)
+    check_access([*read.values(), dataset.labels_file], list(written.values()))
     return options
 
 
