@@ -32,6 +32,8 @@ Operation = Literal["list", "stat", "read", "write", "delete", "batch", "other"]
 # A status to refuse with, the connection reset when half of the request has come, or no answer at all.
 Answer = int | Literal["break off", "hold"] | None
 
+_QUIET_SECONDS = 60.0
+
 _OBJECT = re.compile(r"(?P<kind>/download|/upload)?/storage/v1/b/[^/]+/o(?:/(?P<name>[^/]+))?$")
 _NAME_IN_BODY = re.compile(rb'"name": ?("(?:[^"\\]|\\.)*")')
 _OPERATIONS: dict[str, Operation] = {"DELETE": "delete", "GET": "stat"}
@@ -60,9 +62,10 @@ class CloudStorageServer:
         self.held = threading.Event()
         self.closing = threading.Event()
         self.lock = threading.RLock()
+        self.at_work = _AtWork()
         self.storage = Storage(use_memory_fs=True)
         buckets.create_bucket(BUCKET, self.storage)
-        self._server = _Server(("127.0.0.1", 0), functools.partial(_Handler, self))
+        self._server = _Server(("127.0.0.1", 0), functools.partial(_Handler, self), self.at_work)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
 
     @property
@@ -93,6 +96,16 @@ class CloudStorageServer:
         """Returns how often something was asked of names that begin with `prefix`."""
         return sum(asked.operation == operation and asked.name.startswith(prefix) for asked in list(self.asked))
 
+    def forget_the_dead(self) -> None:
+        """Returns when all that killed clients had sent is done, and forgets it; other clients must have ended."""
+        # Connections are accepted in order: once this one is answered, all made before it have their threads.
+        with socket.create_connection(self._server.server_address[:2]) as last:
+            last.sendall(b"GET /last HTTP/1.0\r\n\r\n")
+            while last.recv(4096):
+                pass
+        self.at_work.wait_for_none()
+        self.asked.clear()
+
     def upload_of(self, upload_id: str) -> str:
         """Returns the name of the object that an upload in pieces makes."""
         with self.lock, contextlib.suppress(NotFound):
@@ -111,9 +124,40 @@ class CloudStorageServer:
         self._server.server_close()
 
 
+class _AtWork:
+    """Counts the connections whose threads may still do something."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._connections = 0
+
+    def add(self, connections: int) -> None:
+        with self._changed:
+            self._connections += connections
+            self._changed.notify_all()
+
+    def wait_for_none(self) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: not self._connections, timeout=_QUIET_SECONDS), "clients are at work"
+
+
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], handler: Any, at_work: _AtWork) -> None:
+        self._at_work = at_work
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._at_work.add(1)
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._at_work.add(-1)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Says nothing: clients are killed here."""
@@ -155,7 +199,9 @@ class _Handler(RequestHandler):
         self._store.asked.append(asked)
         if answer == "hold":
             self._store.held.set()
+            self._store.at_work.add(-1)
             self._store.closing.wait()
+            self._store.at_work.add(1)
             return self._reset()
         if isinstance(answer, int):
             return self._refuse(answer, asked)

@@ -150,8 +150,11 @@ def copy_plan(collection: Collection, name: str) -> None:
             collection.server.put(f"{name}/{path}", data)
 
 
-def kill_when(process: subprocess.Popen[str], is_time: Callable[[], bool]) -> None:
-    """Kills the command and all that it started as soon as `is_time`; fails if it ends before."""
+def kill_when(server: CloudStorageServer, process: subprocess.Popen[str], is_time: Callable[[], bool]) -> None:
+    """Kills the command and all that it started as soon as `is_time`; fails if it ends before.
+
+    The store has then done, and forgotten, what the command had asked of it.
+    """
     pause = threading.Event()
     waited = 0.0
     while not is_time():
@@ -161,6 +164,7 @@ def kill_when(process: subprocess.Popen[str], is_time: Callable[[], bool]) -> No
         waited += _POLL_SECONDS
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
+    server.forget_the_dead()
 
 
 def test_everything_in_the_bucket_comes_out_as_on_the_local_disk(
@@ -201,12 +205,11 @@ def test_killed_while_pictures_come_and_run_again(collection: Collection, undist
 
     server.answer = hold_later_pictures
     process = start_ingest(*collection.arguments("killed"))
-    kill_when(process, lambda: server.held.is_set() and len(shards_in(server.objects("killed/"))) >= 2)
+    kill_when(server, process, lambda: server.held.is_set() and len(shards_in(server.objects("killed/"))) >= 2)
     done = shards_in(server.objects("killed/"))
     assert 2 <= len(done) < 11
 
     server.answer = lambda asked: None
-    server.asked.clear()
     code, printed = run_ingest(*collection.arguments("killed"))
     assert code == 0, printed
     assert collection.left("killed") == undisturbed
@@ -219,14 +222,13 @@ def test_killed_just_before_it_is_complete(collection: Collection, undisturbed: 
     server = collection.server
     copy_plan(collection, "nearly")
     server.answer = lambda asked: "hold" if asked.operation == "write" and asked.name.endswith("/COMPLETED") else None
-    kill_when(start_ingest(*collection.arguments("nearly")), server.held.is_set)
+    kill_when(server, start_ingest(*collection.arguments("nearly")), server.held.is_set)
     left = collection.left("nearly")
     assert "COMPLETED" not in left
     assert {**left, "COMPLETED": undisturbed["COMPLETED"]} == undisturbed
     assert run_module("verify", f"gs://{BUCKET}/nearly")[0] == 2
 
     server.answer = lambda asked: None
-    server.asked.clear()
     code, printed = run_ingest(*collection.arguments("nearly"))
     assert code == 0, printed
     assert collection.left("nearly") == undisturbed
