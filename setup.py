@@ -29,7 +29,7 @@ setup(
             "tensorflow-transform>=1.21,<1.22",
             *TENSORFLOW,
         ],
-        "train": TENSORFLOW,
+        "train": [*TENSORFLOW, "tensorboard>=2.20"],
         "serve": TENSORFLOW,
         "dev": [
             "gcp-storage-emulator>=2024.8",
