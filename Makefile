@@ -31,17 +31,29 @@ MACHINE_TYPE ?= n1-standard-4
 DISK_SIZE_GB ?= 50
 MAX_WORKERS ?= 4
 
+# $(call need,NAMES,PAGE): stops where a variable is not given.
+need = $(foreach name,$(1),$(if $($(name)),,$(error give $(name)=…, see $(2))))
+
+ON_DATAFLOW = --runner DataflowRunner --project $(PROJECT) --region $(REGION) \
+	--temp_location gs://$(BUCKET)/dataflow/tmp --staging_location gs://$(BUCKET)/dataflow/staging \
+	--max_num_workers $(MAX_WORKERS) --machine_type $(MACHINE_TYPE) --disk_size_gb $(DISK_SIZE_GB) \
+	$(if $(IMAGE),--sdk_container_image $(IMAGE),--setup_file ./setup.py) \
+	$(if $(NETWORK),--network $(NETWORK)) $(if $(SUBNETWORK),--subnetwork $(SUBNETWORK))
+
 .PHONY: dataflow-ingest
 dataflow-ingest: $(SET_UP) ## Ingest on Dataflow: PROJECT=… REGION=… BUCKET=… ARGS='--source …' (see deploy/dataflow)
-	$(foreach name,PROJECT REGION BUCKET ARGS,$(if $($(name)),,$(error give $(name)=…, see deploy/dataflow/README.md)))
-	$(BIN)/python -m beam_pipelines.ingest --runner DataflowRunner --project $(PROJECT) --region $(REGION) \
-		--temp_location gs://$(BUCKET)/dataflow/tmp --staging_location gs://$(BUCKET)/dataflow/staging \
-		--max_num_workers $(MAX_WORKERS) --machine_type $(MACHINE_TYPE) --disk_size_gb $(DISK_SIZE_GB) \
-		$(if $(IMAGE),--sdk_container_image $(IMAGE),--setup_file ./setup.py) \
-		$(if $(NETWORK),--network $(NETWORK)) $(if $(SUBNETWORK),--subnetwork $(SUBNETWORK)) $(ARGS)
+	$(call need,PROJECT REGION BUCKET ARGS,deploy/dataflow/README.md)
+	$(BIN)/python -m beam_pipelines.ingest $(ON_DATAFLOW) $(ARGS)
+
+.PHONY: dataflow-embed
+dataflow-embed: $(SET_UP) ## Embed on Dataflow: as dataflow-ingest, with IMAGE=… that has TensorFlow, ARGS='--dataset …'
+	$(call need,PROJECT REGION BUCKET IMAGE ARGS,deploy/dataflow/README.md)
+	$(BIN)/python -m beam_pipelines.embed $(ON_DATAFLOW) --experiments no_use_multiple_sdk_containers $(ARGS)
 
 FLINK_MASTER ?= 127.0.0.1:18081
 TASK_MANAGERS ?= 2
+ON_FLINK = --runner FlinkRunner --flink_master $(FLINK_MASTER) \
+	--flink_job_server_jar "$$($(BIN)/python -m deploy.flink job-server)"
 
 .PHONY: flink-up
 flink-up: $(SET_UP) ## Start a Flink cluster on this machine: TASK_MANAGERS=2 (see deploy/flink)
@@ -53,9 +65,13 @@ flink-down: $(SET_UP) ## End that cluster
 
 .PHONY: flink-ingest
 flink-ingest: $(SET_UP) ## Ingest on a Flink cluster: ARGS='--source …' FLINK_MASTER=HOST:PORT, by default that cluster
-	$(if $(ARGS),,$(error give ARGS='--source …', see deploy/flink/README.md))
-	$(BIN)/python -m beam_pipelines.ingest --runner FlinkRunner --flink_master $(FLINK_MASTER) \
-		--flink_job_server_jar "$$($(BIN)/python -m deploy.flink job-server)" $(ARGS)
+	$(call need,ARGS,deploy/flink/README.md)
+	$(BIN)/python -m beam_pipelines.ingest $(ON_FLINK) $(ARGS)
+
+.PHONY: flink-embed
+flink-embed: $(SET_UP) ## Embed on a Flink cluster: ARGS='--dataset …', otherwise as flink-ingest
+	$(call need,ARGS,deploy/flink/README.md)
+	$(BIN)/python -m beam_pipelines.embed $(ON_FLINK) $(ARGS)
 
 .PHONY: test
 test: $(SET_UP) ## Run the tests

@@ -16,7 +16,7 @@ from beam_pipelines.dataset import SPLITS, TRAIN, VALIDATION, Shard
 from beam_pipelines.rejects import Dropped, Reason
 from beam_pipelines.rows import ARTWORKS, DROPPED, DroppedRow, drop, flat_map_rows
 
-_HASHES = 1 << 63
+HASHES = 1 << 63
 _EXAMPLES_IN_SHARD = 500
 _FEWEST_SHARDS = 8
 _NAMED_LABELS = 5
@@ -151,7 +151,7 @@ def assign_split(artwork: Artwork, *, validation_fraction: float) -> Artwork:
     """Returns the picture in its split: the given one, else drawn by hash of its group."""
     if artwork.split:
         return artwork
-    drawn = stable_hash(artwork.group, salt="split") < validation_fraction * _HASHES
+    drawn = stable_hash(artwork.group, salt="split") < validation_fraction * HASHES
     return dataclasses.replace(artwork, split=VALIDATION if drawn else TRAIN)
 
 

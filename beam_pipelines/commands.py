@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -57,12 +58,13 @@ def log_to_stderr(*, verbose: bool) -> None:
     """
     logging.basicConfig(format="%(message)s", level=logging.DEBUG if verbose else logging.ERROR, stream=sys.stderr)
     logging.getLogger("apache_beam").setLevel(logging.DEBUG if verbose else logging.CRITICAL)
-    logging.getLogger("beam_pipelines").setLevel(logging.DEBUG if verbose else logging.INFO)
+    for package in ("beam_pipelines", "trainer"):
+        logging.getLogger(package).setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
 @contextlib.contextmanager
 def native_messages_held_back() -> Iterator[None]:
-    """Holds back what native code writes to stderr while the block runs, and shows it only if the block raises.
+    """Holds back what native code writes to stderr while the block runs, and shows it only if the block has a defect.
 
     TensorFlow greets with a page of its own before its log level can be set.
     """
@@ -72,6 +74,8 @@ def native_messages_held_back() -> Iterator[None]:
         os.dup2(held_back.fileno(), 2)
         try:
             yield
+        except UserError:
+            raise
         except BaseException:
             held_back.seek(0)
             os.write(stderr, held_back.read())
@@ -93,6 +97,7 @@ def _end_at_once(signal_number: int, frame: object) -> NoReturn:
     for callback in reversed(_ON_INTERRUPT):
         with contextlib.suppress(Exception):
             callback()
-    _say("\ninterrupted: give the same command again to go on")
+    if multiprocessing.parent_process() is None:  # else the parent says so
+        _say("\ninterrupted: give the same command again to go on")
     sys.stderr.flush()
     os._exit(128 + signal_number)

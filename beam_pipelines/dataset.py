@@ -7,6 +7,9 @@ rejected.jsonl                           one line a rejected row, sorted
 dataset_info.json, report.html           what was asked for and what came of it
 COMPLETED                                written last
 .plan/                                   what was decided before the first fetch, and the account of every shard
+
+A data set of embeddings is the same, made from one of pictures: its examples have the backbone's vector instead of the
+picture, its graph normalises that vector, and `backbone.weights.h5` is the backbone that gave it.
 """
 
 import dataclasses
@@ -30,6 +33,10 @@ COMPLETED_FILE = "COMPLETED"
 PLAN_DIRECTORY = ".plan"
 # Written last of the plan, so that its presence says that the plan is whole.
 PLAN_FILE = "plan.json"
+
+# The feature of an embedding, float32 [width] as the backbone gave it; also its name on both sides of the graph.
+EMBEDDING = "embedding"
+BACKBONE_WEIGHTS_FILE = "backbone.weights.h5"
 
 # The name of the label column on both sides of the TensorFlow Transform graph: string in, int64 class id out.
 LABEL_COLUMN = "label"
@@ -88,18 +95,35 @@ def feature_spec(*, multi_label: bool = False) -> dict[str, Any]:
     """
     import tensorflow as tf
 
-    def one(dtype: tf.DType) -> tf.io.FixedLenFeature:
-        return tf.io.FixedLenFeature([], dtype)
-
-    several = tf.io.VarLenFeature
     return {
-        Feature.ENCODED.value: one(tf.string),
-        Feature.FORMAT.value: one(tf.string),
-        Feature.HEIGHT.value: one(tf.int64),
-        Feature.WIDTH.value: one(tf.int64),
-        Feature.LABEL.value: several(tf.int64) if multi_label else one(tf.int64),
-        Feature.TEXT.value: several(tf.string) if multi_label else one(tf.string),
-        Feature.KEY.value: one(tf.string),
-        Feature.URI.value: one(tf.string),
-        Feature.SHA256.value: one(tf.string),
+        Feature.ENCODED.value: tf.io.FixedLenFeature([], tf.string),
+        Feature.FORMAT.value: tf.io.FixedLenFeature([], tf.string),
+        Feature.HEIGHT.value: tf.io.FixedLenFeature([], tf.int64),
+        Feature.WIDTH.value: tf.io.FixedLenFeature([], tf.int64),
+        **_identity_spec(multi_label=multi_label),
+    }
+
+
+def embedding_spec(width: int, *, multi_label: bool = False) -> dict[str, Any]:
+    """Returns the `tf.io.parse_example` specification of the embedding examples (imports TensorFlow).
+
+    The embedding is float32 [batch, width], labels are as in `feature_spec`, everything else is [batch].
+    """
+    import tensorflow as tf
+
+    return {EMBEDDING: tf.io.FixedLenFeature([width], tf.float32), **_identity_spec(multi_label=multi_label)}
+
+
+def _identity_spec(*, multi_label: bool) -> dict[str, Any]:
+    import tensorflow as tf
+
+    def labels(dtype: tf.DType) -> tf.io.VarLenFeature | tf.io.FixedLenFeature:
+        return tf.io.VarLenFeature(dtype) if multi_label else tf.io.FixedLenFeature([], dtype)
+
+    return {
+        Feature.LABEL.value: labels(tf.int64),
+        Feature.TEXT.value: labels(tf.string),
+        Feature.KEY.value: tf.io.FixedLenFeature([], tf.string),
+        Feature.URI.value: tf.io.FixedLenFeature([], tf.string),
+        Feature.SHA256.value: tf.io.FixedLenFeature([], tf.string),
     }

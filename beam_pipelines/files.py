@@ -1,31 +1,32 @@
-"""Whole-or-nothing files on any of Beam's file systems, and on the local disk by rename.
+"""Whole-or-nothing files: on the local disk by rename, in Cloud Storage, and on any file system that Beam knows.
 
 A file appears under its final name with all its bytes or not at all: on the local disk it is written beside its place
 and renamed; an object store shows an object only once its upload has ended, and it starts when all bytes are there.
 Where a file system refuses, or cannot be reached, `StorageError` says so in one line.
+Beam is imported where a path is one of its own alone.
 """
 
 import bz2
 import contextlib
 import dataclasses
+import glob
 import gzip
 import heapq
 import io
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, cast
-
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 
 from beam_pipelines import cloud_files
 from beam_pipelines.cloud_files import is_cloud_path
 
 _UNFINISHED = ".unfinished-"
 _LINES_IN_MEMORY = 100_000
+_WILDCARDS: Mapping[str, str] = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
 # Python's own, which notice a file that was cut short; Beam's gives what there is.
 _DECOMPRESSORS: Mapping[str, Callable[[BinaryIO], Any]] = {".gz": gzip.open, ".bz2": bz2.open}
 
@@ -37,14 +38,16 @@ def is_remote(path: str) -> bool:
 
 def join(directory: str, *names: str) -> str:
     """Joins path components with the separator of the directory's file system."""
-    return cast(str, FileSystems.join(directory, *names)) if names else directory
+    if not is_remote(directory):
+        return os.path.join(directory, *names)
+    return "/".join((directory.rstrip("/"), *(name.strip("/") for name in names))) if names else directory
 
 
 def exists(path: str) -> bool:
     """Tells whether a file (or, on the local disk, a directory) is there."""
     if is_cloud_path(path):
         return cloud_files.exists(path)
-    return cast(bool, FileSystems.exists(path)) if is_remote(path) else os.path.exists(path)
+    return _beam_files().exists(path) if is_remote(path) else os.path.exists(path)
 
 
 def size(path: str) -> int:
@@ -53,10 +56,9 @@ def size(path: str) -> int:
         return os.stat(path).st_size
     if is_cloud_path(path):
         return cloud_files.size(path)
-    found = FileSystems.match([path])[0].metadata_list
-    if not found:
-        raise FileNotFoundError(path)
-    return int(found[0].size_in_bytes)
+    for found in _beam_files().matching(path):
+        return int(found.size)
+    raise FileNotFoundError(path)
 
 
 def list_files(directory: str) -> list[str]:
@@ -67,11 +69,29 @@ def list_files(directory: str) -> list[str]:
         return sorted(os.path.relpath(path, root) for path in found)
     if is_cloud_path(root):
         return sorted(listed.path.removeprefix(f"{root}/") for listed in cloud_files.list_below(f"{root}/"))
-    try:
-        matched = FileSystems.match([f"{root}/**"])[0].metadata_list
-    except BeamIOError:
-        return []
-    return sorted(metadata.path.removeprefix(f"{root}/") for metadata in matched)
+    return sorted(listed.path.removeprefix(f"{root}/") for listed in _beam_files().matching(f"{root}/**"))
+
+
+def matching(pattern: str) -> list[str]:
+    """Returns the paths of the files that `pattern` names, sorted; `*` and `?` stay within a folder, `**` does not.
+
+    A path whose file is there names that file, whatever characters it has.
+    """
+    if is_cloud_path(pattern):
+        return _matching_objects(pattern)
+    if is_remote(pattern):
+        return sorted(listed.path for listed in _beam_files().matching(pattern))
+    if os.path.isfile(pattern):
+        return [pattern]
+    return sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
+
+
+def _matching_objects(pattern: str) -> list[str]:
+    parts = re.split(r"(\*\*|\*|\?)", pattern)
+    expression = re.compile("".join(_WILDCARDS.get(part, re.escape(part)) for part in parts))
+    before_wildcards = parts[0]
+    paths = [listed.path for listed in cloud_files.list_below(before_wildcards)]
+    return [pattern] if pattern in paths else [path for path in paths if expression.fullmatch(path)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,15 +105,10 @@ class Entry:
 
 def list_entries(directory: str) -> list[Entry]:
     """Returns all files below `directory`, in no order; files that vanish meanwhile are passed over."""
-    if is_cloud_path(directory):
-        below = cloud_files.list_below(f"{directory.rstrip('/')}/")
-        return [Entry(path=listed.path, size=listed.size, modified=listed.modified) for listed in below]
     if is_remote(directory):
-        matched = FileSystems.match([f"{directory.rstrip('/')}/**"])[0].metadata_list
-        return [
-            Entry(path=found.path, size=found.size_in_bytes, modified=found.last_updated_in_seconds)
-            for found in matched
-        ]
+        root = f"{directory.rstrip('/')}/"
+        below = cloud_files.list_below(root) if is_cloud_path(root) else _beam_files().matching(f"{root}**")
+        return [Entry(path=listed.path, size=listed.size, modified=listed.modified) for listed in below]
     entries = []
     for name in list_files(directory):
         path = os.path.join(directory, name)
@@ -207,8 +222,8 @@ def remove_tree(directory: str) -> None:
     paths = [join(directory, name) for name in list_files(directory)]
     if is_cloud_path(directory):
         cloud_files.delete(paths)
-    elif paths:
-        FileSystems.delete(paths)
+    else:
+        _beam_files().delete(paths)
 
 
 def remove(path: str) -> None:
@@ -219,7 +234,7 @@ def remove(path: str) -> None:
     elif is_cloud_path(path):
         cloud_files.delete([path])
     elif exists(path):
-        FileSystems.delete([path])
+        _beam_files().delete([path])
 
 
 def remove_unfinished(directory: str) -> None:
@@ -269,20 +284,14 @@ def _spill(lines: list[str], stack: contextlib.ExitStack) -> Iterator[str]:
 def _open(path: str) -> BinaryIO:
     if is_cloud_path(path):
         return cloud_files.open_to_read(path)
-    try:
-        return cast(BinaryIO, FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED))
-    except Exception as error:  # every file system has errors of its own
-        if exists(path):
-            raise
-        raise FileNotFoundError(path) from error
+    return _beam_files().open_to_read(path) if is_remote(path) else open(path, "rb")
 
 
 def _upload(local_path: str, path: str) -> None:
-    if is_cloud_path(path):
-        cloud_files.upload(local_path, path)
-        return
-    with (
-        open(local_path, "rb") as source,
-        FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as target,
-    ):
-        shutil.copyfileobj(source, target)
+    (cloud_files if is_cloud_path(path) else _beam_files()).upload(local_path, path)
+
+
+def _beam_files() -> Any:
+    from beam_pipelines import beam_files
+
+    return beam_files

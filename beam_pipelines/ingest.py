@@ -11,19 +11,15 @@ that process has ended this one does not even import Beam.
 """
 
 import contextlib
-import multiprocessing
-import multiprocessing.process
 import os
-import signal
 import sys
 from collections.abc import Sequence
 
-from beam_pipelines.commands import on_interrupt, run_command
+from beam_pipelines.child_process import run_in_child
+from beam_pipelines.commands import run_command
 from beam_pipelines.dataset import PLAN_DIRECTORY, PLAN_FILE
 from beam_pipelines.locks import only_run_in
 from beam_pipelines.options import DatasetOptions, RunOptions, parse_arguments
-
-_INTERRUPT_SECONDS = 30.0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -39,32 +35,19 @@ def _ingest(arguments: list[str]) -> int:
 
 def _run_phases(arguments: list[str], dataset: DatasetOptions, run: RunOptions, beam_arguments: list[str]) -> int:
     if not os.path.exists(os.path.join(run.output, PLAN_DIRECTORY, PLAN_FILE)):
-        planning = multiprocessing.get_context("spawn").Process(target=_plan, args=(arguments,), name="plan")
-        planning.start()
-        with on_interrupt(lambda: _interrupt(planning)):
-            planning.join()
-        if planning.exitcode:
-            return abs(planning.exitcode)
+        failed = run_in_child(_plan, arguments)
+        if failed:
+            return failed
     from beam_pipelines.phases import write_phase
 
     print(write_phase(dataset, run, beam_arguments))  # noqa: T201
     return 0
 
 
-def _interrupt(planning: multiprocessing.process.BaseProcess) -> None:
-    """Lets the planning process end its job before this one ends, and it with it."""
-    if planning.pid:
-        os.kill(planning.pid, signal.SIGINT)
-        planning.join(_INTERRUPT_SECONDS)
-
-
 def _plan(arguments: list[str]) -> None:
-    from beam_pipelines.orphans import end_with_parent
     from beam_pipelines.phases import plan_phase
 
-    end_with_parent()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.exit(run_command(lambda: plan_phase(*parse_arguments(arguments)), verbose="--verbose" in arguments))
+    plan_phase(*parse_arguments(arguments))
 
 
 if __name__ == "__main__":

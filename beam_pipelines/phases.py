@@ -19,18 +19,17 @@ from beam_pipelines.dataset import (
     REPORT_FILE,
     TRANSFORM_DIRECTORIES,
 )
-from beam_pipelines.errors import OptionError
-from beam_pipelines.google_access import check_access
+from beam_pipelines.jobs import job_options
 from beam_pipelines.options import DatasetOptions, RunOptions
+from beam_pipelines.outputs import another_data_set, check_only_ours
 from beam_pipelines.plan import describe_plan, make_plan
 from beam_pipelines.plan_files import PlanFiles, planned_shards
 from beam_pipelines.progress import shown_progress
 from beam_pipelines.publish import describe, publish, publish_check
 from beam_pipelines.rejects import Reason
-from beam_pipelines.runners import beam_options, google_project, is_on_dataflow, most_processes, prepare_cluster
+from beam_pipelines.runners import google_project, most_processes
 from beam_pipelines.sources import ReadOptions
 from beam_pipelines.thumbnails import thumbnails_per_class
-from beam_pipelines.worker_paths import check_worker_paths
 from beam_pipelines.write_shards import WriteOptions, check_shards, write_shards
 
 _LOGGER = logging.getLogger(__name__)
@@ -108,15 +107,14 @@ def _planned_pictures(summary: dict[str, Any]) -> int:
 
 def _runner_options(dataset: DatasetOptions, run: RunOptions, arguments: Sequence[str]) -> PipelineOptions:
     """Returns Beam's options; raises OptionError if one is wrong, or workers cannot reach a path."""
-    options = beam_options(arguments, output=run.output)
-    if run.no_wait and not is_on_dataflow(options):
-        raise OptionError("--no_wait is for --runner DataflowRunner: other runners' jobs need this process")
-    read = dataset.worker_paths()
-    written = {"output": run.output, "cache_dir": run.cache_dir, "write_images": run.write_images}
-    check_worker_paths(options, {**read, **written}, shared_filesystem=run.shared_filesystem)
-    prepare_cluster(options)
-    check_access([*read.values(), dataset.labels_file], list(written.values()))
-    return options
+    return job_options(
+        arguments,
+        read=dataset.worker_paths(),
+        written={"output": run.output, "cache_dir": run.cache_dir, "write_images": run.write_images},
+        read_here=[dataset.labels_file],
+        shared_filesystem=run.shared_filesystem,
+        no_wait=run.no_wait,
+    )
 
 
 def _nothing_to_do(run: RunOptions) -> str:
@@ -164,11 +162,7 @@ def _is_planned(dataset: DatasetOptions, output: str) -> bool:
     plan = PlanFiles(output)
     if files.exists(plan.summary):
         if files.read_json(plan.summary)["fingerprint"] != dataset.fingerprint():
-            raise OptionError(
-                f"{output} holds another data set, made with other options: name another --output, or delete it"
-            )
+            raise another_data_set(output)
         return True
-    strangers = [name for name in files.list_directory(output) if not files.is_unfinished(name) and name not in _OURS]
-    if strangers:
-        raise OptionError(f"{output} is not empty and no data set of this program: it has {strangers[0]!r}")
+    check_only_ours(output, _OURS)
     return False

@@ -73,6 +73,10 @@ class PlanFiles:
         """Small pictures of the shard's that the report shows."""
         return self.path("thumbnails", f"{shard.name}.json")
 
+    def samples(self, shard: Shard) -> str:
+        """Embeddings of the shard's that the report shows, with small pictures, as TFRecords."""
+        return self.path("samples", f"{shard.name}.tfrecord")
+
     def account(self, shard: Shard) -> str:
         """What became of each row planned for a shard."""
         return self.path("accounts", f"{shard.name}.json")

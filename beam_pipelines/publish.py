@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import importlib.metadata
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from beam_pipelines import files
@@ -20,6 +20,7 @@ from beam_pipelines.thumbnails import read_thumbnails
 _LOGGER = logging.getLogger(__name__)
 
 _NAMED_REASONS = 3
+_MEND = "then run again with --retry_rejected, or with a larger fraction"
 # What decides the bytes in a data set, besides the options and what the plan was made with.
 _VERSIONS_OF = ("museum-image-classifier", "pillow")
 
@@ -31,15 +32,14 @@ def publish(options: DatasetOptions, output: str, *, max_reject_fraction: float)
         RunError: the rows do not add up, nothing was written, or too much was rejected.
     """
     plan = PlanFiles(output)
-    info, outcomes = _tell(options, output, plan.account, files.read_json(plan.counted))
-    _check(info, max_reject_fraction=max_reject_fraction)
-    for label in info["empty_labels"]:
-        _LOGGER.warning("the class %r ended with no picture", label)
+    info, outcomes = account_for_rows(options.to_json(), output, plan.account, files.read_json(plan.counted))
+    check_outcome(info, max_reject_fraction=max_reject_fraction, mend=_MEND)
+    warn_of_empty_classes(info)
     files.write_json(files.join(output, INFO_FILE), info)
     thumbnails = read_thumbnails(plan, outcomes.shards, list(info["labels"]))
     _write_report(output, info, outcomes, thumbnails)
     files.remove(files.join(output, CHECK_INFO_FILE))
-    files.write_bytes(files.join(output, COMPLETED_FILE), f"{info['fingerprint']}\n".encode())
+    mark_completed(output, info)
     return info
 
 
@@ -50,16 +50,27 @@ def publish_check(options: DatasetOptions, output: str, *, max_reject_fraction: 
         RunError: as `publish`.
     """
     plan = PlanFiles(output)
-    info, outcomes = _tell(options, output, plan.check, files.read_json(plan.check_counted))
+    info, outcomes = account_for_rows(options.to_json(), output, plan.check, files.read_json(plan.check_counted))
     info["checked_only"] = True
-    _check(info, max_reject_fraction=max_reject_fraction)
+    check_outcome(info, max_reject_fraction=max_reject_fraction, mend=_MEND)
     files.write_json(files.join(output, CHECK_INFO_FILE), info)
     _write_report(output, info, outcomes, [])
     return info
 
 
+def mark_completed(output: str, info: Mapping[str, Any]) -> None:
+    """Writes `COMPLETED`, the last file of a data set."""
+    files.write_bytes(files.join(output, COMPLETED_FILE), f"{info['fingerprint']}\n".encode())
+
+
+def warn_of_empty_classes(info: Mapping[str, Any]) -> None:
+    """Logs the classes that ended with no picture."""
+    for label in info["empty_labels"]:
+        _LOGGER.warning("the class %r ended with no picture", label)
+
+
 @dataclasses.dataclass
-class _Outcomes:
+class Outcomes:
     """What the accounts of all shards come to."""
 
     shards: list[Shard]
@@ -80,13 +91,20 @@ class _Outcomes:
             self.kilobytes[round(picture.size / 1000)] += 1
 
 
-def _tell(
-    options: DatasetOptions, output: str, account_path: Callable[[Shard], str], counted: list[dict[str, Any]]
-) -> tuple[dict[str, Any], _Outcomes]:
-    """Writes `rejected.jsonl`; returns what is known of the data set, and what its accounts come to."""
+def account_for_rows(
+    options: Mapping[str, Any], output: str, account_path: Callable[[Shard], str], counted: list[dict[str, Any]]
+) -> tuple[dict[str, Any], Outcomes]:
+    """Writes `rejected.jsonl`; returns what is known of the data set, and what its accounts come to.
+
+    Args:
+        options: what was asked for, as JSON values.
+        output: the data set directory, with its whole plan.
+        account_path: where the account of each shard lies.
+        counted: what was counted in each shard.
+    """
     plan = PlanFiles(output)
     summary = files.read_json(plan.summary)
-    outcomes = _Outcomes(planned_shards(summary), examples=summary["examples"])
+    outcomes = Outcomes(planned_shards(summary), examples=summary["examples"])
 
     def rejected_lines() -> Iterator[str]:
         yield from files.read_lines(plan.rejected)
@@ -100,7 +118,7 @@ def _tell(
     return _information(options, summary, outcomes, counted), outcomes
 
 
-def _write_report(output: str, info: dict[str, Any], outcomes: _Outcomes, thumbnails: Sequence[Thumbnail]) -> None:
+def _write_report(output: str, info: dict[str, Any], outcomes: Outcomes, thumbnails: Sequence[Thumbnail]) -> None:
     sizes = PictureSizes(
         shorter_sides=outcomes.shorter_sides, aspect_ratios=outcomes.aspect_ratios, kilobytes=outcomes.kilobytes
     )
@@ -126,7 +144,7 @@ def describe(info: dict[str, Any]) -> str:
 
 
 def _information(
-    options: DatasetOptions, summary: dict[str, Any], outcomes: _Outcomes, counted_shards: list[dict[str, Any]]
+    options: Mapping[str, Any], summary: dict[str, Any], outcomes: Outcomes, counted_shards: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """Returns what is known of the data set: counts of what lies in the shards, reasons from their accounts."""
     counted = {value["shard"]: value for value in counted_shards}
@@ -142,7 +160,7 @@ def _information(
     return {
         "format": FORMAT_VERSION,
         "fingerprint": summary["fingerprint"],
-        "options": options.to_json(),
+        "options": dict(options),
         "versions": {**{name: importlib.metadata.version(name) for name in _VERSIONS_OF}, **summary["versions"]},
         "read": summary["read"],
         "written": sum(split["examples"] for split in splits.values()),
@@ -169,7 +187,17 @@ def _split_information(labels: list[str], counted: list[dict[str, Any]]) -> dict
     }
 
 
-def _check(info: dict[str, Any], *, max_reject_fraction: float) -> None:
+def check_outcome(info: Mapping[str, Any], *, max_reject_fraction: float, mend: str) -> None:
+    """Checks that every row has one outcome and that not too many were rejected.
+
+    Args:
+        info: of the data set.
+        max_reject_fraction: how many of the pictures may be rejected.
+        mend: what to do where more were.
+
+    Raises:
+        RunError: the rows do not add up, nothing was written, or too much was rejected.
+    """
     filtered, rejected = sum(info["filtered"].values()), sum(info["rejected"].values())
     ended = info["written"] + filtered + rejected
     if info["read"] != ended:
@@ -184,8 +212,7 @@ def _check(info: dict[str, Any], *, max_reject_fraction: float) -> None:
     if fraction > max_reject_fraction:
         raise RunError(
             f"{rejected} of {info['written'] + rejected} pictures were rejected ({commonest}), more than "
-            f"--max_reject_fraction {max_reject_fraction:g} allows: see {REJECTED_FILE}; then run again with "
-            "--retry_rejected, or with a larger fraction"
+            f"--max_reject_fraction {max_reject_fraction:g} allows: see {REJECTED_FILE}; {mend}"
         )
 
 

@@ -18,6 +18,7 @@ class Stage(enum.StrEnum):
     CHOICE = "choice"
     FETCH = "fetch"
     IMAGE = "image"
+    EMBED = "embed"
     PUBLISH = "publish"
 
 
@@ -80,6 +81,8 @@ class Reason(enum.StrEnum):
     TOO_SMALL = "too_small", Kind.REJECTED, Stage.IMAGE
     TOO_MANY_PIXELS = "too_many_pixels", Kind.REJECTED, Stage.IMAGE
     EXTREME_SHAPE = "extreme_shape", Kind.REJECTED, Stage.IMAGE
+
+    CORRUPT_RECORD = "corrupt_record", Kind.REJECTED, Stage.EMBED
 
     DUPLICATE_CONTENT = "duplicate_content", Kind.FILTERED, Stage.PUBLISH
 

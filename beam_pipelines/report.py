@@ -66,6 +66,7 @@ EXPLANATIONS: Mapping[Reason, str] = {
     Reason.TOO_SMALL: "A side of the picture has fewer pixels than `--min_image_side`.",
     Reason.TOO_MANY_PIXELS: "The picture has more pixels than `--max_image_pixels`.",
     Reason.EXTREME_SHAPE: "The picture is so long and thin that a JPEG cannot hold it at `--image_size`.",
+    Reason.CORRUPT_RECORD: "The shard is damaged where this picture lay in it.",
     Reason.DUPLICATE_CONTENT: "The very same file is on the other side of the split, where it stays.",
 }
 
@@ -141,23 +142,30 @@ def render_report(
     contact = sheets(classes, thumbnails)
     return render_page(
         "report.html",
-        info=info,
+        **shared_values(info, examples),
         checked_only=bool(info.get("checked_only")),
-        account=account(info),
-        facts=class_facts(classes),
-        classes=classes,
-        largest=sorted(classes, key=lambda row: -row.total),
-        top=_TOP_CLASSES,
         tail=long_tail(classes),
-        splits=split_rows(info),
-        legend=split_legend(classes),
         histograms=histograms(sizes, image_size=info["options"]["image_size"]),
         measured=measured_facts(sizes, image_size=info["options"]["image_size"]),
-        left_out={kind.value: reason_rows(info[kind], kind, examples) for kind in Kind},
         sheets=contact,
         many=len(contact) > _MAX_OPEN_CLASSES,
-        options={name: _option_text(value) for name, value in info["options"].items()},
     )
+
+
+def shared_values(info: Mapping[str, Any], examples: Mapping[str, Sequence[Dropped]]) -> dict[str, Any]:
+    """Returns what the pages of all data sets show: their account, classes, splits, rows left out and options."""
+    classes = class_rows(info)
+    return {
+        "info": info,
+        "account": account(info),
+        "facts": class_facts(classes),
+        "largest": sorted(classes, key=lambda row: -row.total),
+        "top": _TOP_CLASSES,
+        "splits": split_rows(info),
+        "legend": split_legend(classes),
+        "left_out": {kind.value: reason_rows(info[kind], kind, examples) for kind in Kind},
+        "options": {name: _option_text(value) for name, value in info["options"].items()},
+    }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -424,11 +432,11 @@ def sheets(rows: Sequence[ClassRow], thumbnails: Sequence[Thumbnail]) -> list[Sh
 def address(uri: str) -> Address:
     """Returns how the page shows an address: a link if it is one of the web and can be read as it stands."""
     is_link = bool(_WEB_ADDRESS.match(uri)) and uri.isprintable() and len(uri) <= _MAX_LINK_CHARACTERS
-    return Address(text=_clipped(uri), link=uri if is_link else "")
+    return Address(text=clipped(uri), link=uri if is_link else "")
 
 
 def _example(dropped: Dropped) -> Example:
-    return Example(key=_clipped(dropped.key), address=address(dropped.uri), detail=_clipped(dropped.detail))
+    return Example(key=clipped(dropped.key), address=address(dropped.uri), detail=clipped(dropped.detail))
 
 
 def _tile(thumbnail: Thumbnail) -> Tile:
@@ -437,7 +445,7 @@ def _tile(thumbnail: Thumbnail) -> Tile:
         data=base64.b64encode(thumbnail.jpeg).decode(),
         width=thumbnail.width,
         height=thumbnail.height,
-        key=_clipped(thumbnail.key),
+        key=clipped(thumbnail.key),
         split=thumbnail.split,
         address=address(thumbnail.uri),
         title=known.get("title", ""),
@@ -445,8 +453,9 @@ def _tile(thumbnail: Thumbnail) -> Tile:
     )
 
 
-def _clipped(text: str) -> str:
-    return text if len(text) <= _MAX_SHOWN_CHARACTERS else f"{text[: _MAX_SHOWN_CHARACTERS - 1]}…"
+def clipped(text: str, most: int = _MAX_SHOWN_CHARACTERS) -> str:
+    """Returns a text of at most so many characters, which ends in an ellipsis where it was longer."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _option_text(value: Any) -> str:

@@ -119,7 +119,7 @@ class ShardWriter:
             retry_rejected: try again the pictures that were rejected for passing reasons.
         """
         account = read_account(self._plan.account(shard))
-        whole = account is not None and self._is_whole(shard, account)
+        whole = account is not None and is_whole(self._plan, shard, account)
         if account is not None and whole and not (retry_rejected and _has_passing(account)):
             return self._settled(account)
         known = account if account is not None and files.exists(self._plan.shard(shard)) else None
@@ -156,23 +156,10 @@ class ShardWriter:
         self._on_outcome(len(account.written) + len(account.dropped), len(list(account.rejected())))
         return account
 
-    def _is_whole(self, shard: Shard, account: Account) -> bool:
-        path = self._plan.shard(shard)
-        if not files.exists(path) or files.size(path) != account.size:
-            return False
-        with files.open_to_read(path) as file:
-            return _sha256_of(file) == account.sha256
-
     def _write(self, shard: Shard, known: Account | None, *, settled: Mapping[str, DroppedPicture]) -> Account:
         """Writes the shard and its account; the records of pictures that are known and not settled are used again."""
-        with self._reusable(shard, known) as (reusable, old), files.staged(self._plan.shard(shard)) as path:
-            with open(path, "wb") as raw:
-                file = _HashedFile(raw)
-                written, dropped = _part(self._outcomes(shard, settled, reusable, old), on_record=file.write)
-                size, sha256 = file.finish()
-            account = Account(size=size, sha256=sha256, written=written, dropped=dropped)
-            files.write_json(self._plan.account(shard), account.to_json())
-        return account
+        with self._reusable(shard, known) as (reusable, old):
+            return write_outcomes(self._plan, shard, self._outcomes(shard, settled, reusable, old))
 
     @contextlib.contextmanager
     def _reusable(self, shard: Shard, known: Account | None) -> Iterator[tuple[dict[str, _Reusable], BinaryIO | None]]:
@@ -242,6 +229,27 @@ class ShardWriter:
             return data
         finally:
             counters["fetch/msec"] = round(1000 * (time.perf_counter() - started))
+
+
+def is_whole(plan: PlanFiles, shard: Shard, account: Account) -> bool:
+    """Tells whether the shard is there and true to its account."""
+    path = plan.shard(shard)
+    if not files.exists(path) or files.size(path) != account.size:
+        return False
+    with files.open_to_read(path) as file:
+        return sha256_of(file) == account.sha256
+
+
+def write_outcomes(plan: PlanFiles, shard: Shard, outcomes: Iterable[Outcome]) -> Account:
+    """Writes what became of a shard's pictures: when all are known the account, then the shard; returns the account."""
+    with files.staged(plan.shard(shard)) as path:
+        with open(path, "wb") as raw:
+            file = _HashedFile(raw)
+            written, dropped = _part(outcomes, on_record=file.write)
+            size, sha256 = file.finish()
+        account = Account(size=size, sha256=sha256, written=written, dropped=dropped)
+        files.write_json(plan.account(shard), account.to_json())
+    return account
 
 
 class _HashedFile:
@@ -382,7 +390,8 @@ def _index(file: BinaryIO, known: Mapping[str, WrittenPicture]) -> dict[str, _Re
     return found
 
 
-def _sha256_of(file: BinaryIO) -> str:
+def sha256_of(file: BinaryIO) -> str:
+    """Returns the hash of the bytes that are left in a file, hex."""
     digest = hashlib.sha256()
     while chunk := file.read(1 << 20):
         digest.update(chunk)

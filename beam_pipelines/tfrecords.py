@@ -14,12 +14,18 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
 _MASK_DELTA = 0xA282EAD8
+# No message of protocol buffers is longer.
+_MAX_RECORD_BYTES = 1 << 31
 
-FeatureValue = bytes | int | Sequence[bytes] | Sequence[int]
+FeatureValue = bytes | int | Sequence[bytes] | Sequence[int] | Sequence[float]
 
 
 class CorruptRecordError(ValueError):
     """A TFRecord file is cut short, or its checksums do not fit its bytes."""
+
+
+class CorruptBytesError(CorruptRecordError):
+    """The bytes of one record are damaged, not its length: the record behind it can be read."""
 
 
 def frame(record: bytes) -> bytes:
@@ -29,7 +35,10 @@ def frame(record: bytes) -> bytes:
 
 
 def read_records(file: BinaryIO) -> Iterator[bytes]:
-    """Yields the records of a TFRecord file; raises `CorruptRecordError` where it is not whole."""
+    """Yields the records of a TFRecord file; raises `CorruptRecordError` where it is not whole.
+
+    After a `CorruptBytesError` the file stands at the next record.
+    """
     number = 0
     while header := file.read(_HEADER.size):
         if len(header) < _HEADER.size:
@@ -42,9 +51,35 @@ def read_records(file: BinaryIO) -> Iterator[bytes]:
             raise CorruptRecordError(f"record {number}: the file ends within its bytes")
         record = body[:length]
         if _masked_crc(record) != _FOOTER.unpack(body[length:])[0]:
-            raise CorruptRecordError(f"record {number}: wrong checksum of its bytes")
+            raise CorruptBytesError(f"record {number}: wrong checksum of its bytes")
         yield record
         number += 1
+
+
+def count_records(file: BinaryIO) -> int:
+    """Returns the number of records in a TFRecord file that can seek; of their bytes only the headers are checked.
+
+    Raises:
+        CorruptRecordError: a header is damaged, or the file ends within a record.
+    """
+    number = position = 0
+    while header := file.read(_HEADER.size):
+        if len(header) < _HEADER.size:
+            raise CorruptRecordError(f"record {number}: the file ends within its header")
+        length, length_crc = _HEADER.unpack(header)
+        if _masked_crc(header[:8]) != length_crc:
+            raise CorruptRecordError(f"record {number}: wrong checksum of its length")
+        position += _HEADER.size + int(length) + _FOOTER.size
+        if length > _MAX_RECORD_BYTES or not _has_byte(file, position - 1):
+            raise CorruptRecordError(f"record {number}: the file ends within its bytes")
+        number += 1
+    return number
+
+
+def _has_byte(file: BinaryIO, position: int) -> bool:
+    """Tells whether the file is longer than `position`, and goes on behind it; any file can seek beyond its end."""
+    file.seek(position)
+    return len(file.read(1)) == 1
 
 
 def encode_example(features: Mapping[str, FeatureValue]) -> bytes:
@@ -53,8 +88,13 @@ def encode_example(features: Mapping[str, FeatureValue]) -> bytes:
     for name, value in features.items():
         values = [value] if isinstance(value, bytes | int) else list(value)
         feature = example.features.feature[name]
-        kind = feature.int64_list if values and isinstance(values[0], int) else feature.bytes_list
-        kind.value.extend(values)
+        first = values[0] if values else b""
+        if isinstance(first, int):
+            feature.int64_list.value.extend(values)
+        elif isinstance(first, float):
+            feature.float_list.value.extend(values)
+        else:
+            feature.bytes_list.value.extend(values)
     serialized: bytes = example.SerializeToString(deterministic=True)
     return serialized
 

@@ -1,7 +1,8 @@
 """Checks a finished data set against its own account: `python -m beam_pipelines.verify DIR`.
 
-Every byte is read: the framing of every shard, its hash, every example's features, its picture, its class; no key
-twice, no object and no picture on both sides of the split, and the same counts as `dataset_info.json` says.
+Every byte is read: the framing of every shard, its hash, every example's features, its picture or its embedding, its
+class; no key twice, no object and no picture on both sides of the split, and the same counts as `dataset_info.json`
+says.
 """
 
 import argparse
@@ -10,9 +11,10 @@ import concurrent.futures
 import dataclasses
 import io
 import json
+import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from PIL import Image
@@ -20,13 +22,25 @@ from PIL import Image
 from beam_pipelines import files
 from beam_pipelines.artwork import stable_hash
 from beam_pipelines.commands import run_command
-from beam_pipelines.dataset import COMPLETED_FILE, INFO_FILE, LABELS_FILE, REJECTED_FILE, SPLITS, Feature, Shard
+from beam_pipelines.dataset import (
+    COMPLETED_FILE,
+    EMBEDDING,
+    INFO_FILE,
+    LABELS_FILE,
+    REJECTED_FILE,
+    SPLITS,
+    Feature,
+    Shard,
+)
 from beam_pipelines.errors import OptionError
 from beam_pipelines.plan_files import PlanFiles, PlannedPicture, planned_shards
 from beam_pipelines.shards import read_content
 from beam_pipelines.tfrecords import CorruptRecordError
 
 _SHOWN_PROBLEMS = 20
+_OF_THE_PICTURE = (Feature.ENCODED, Feature.FORMAT, Feature.HEIGHT, Feature.WIDTH)
+
+_Example = dict[str, list[Any]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,9 +81,12 @@ def _check_shard(plan: PlanFiles, shard: Shard, labels: list[str], info: dict[st
     """Reads one shard; what it says of itself is checked against the plan, the classes and the account."""
     planned = {row.artwork.key: row for row in map(PlannedPicture.from_line, files.read_lines(plan.rows(shard)))}
     seen = _Seen(shard=shard, keys=[], groups=set(), contents=set(), labels=collections.Counter(), problems=[])
+    data = _embeddings(info["backbone"]["width"]) if "backbone" in info else _PICTURES
     told = {value["name"]: value for value in info["splits"][shard.split]["shards"]}.get(shard.file_name)
     try:
-        content = read_content(plan, shard, on_example=lambda example: _check_example(example, planned, labels, seen))
+        content = read_content(
+            plan, shard, on_example=lambda example: _check_example(example, data, planned, labels, seen)
+        )
         if told is None or (content.examples, content.sha256) != (told["examples"], told["sha256"]):
             seen.problems.append(f"{shard.file_name} is not the file that {INFO_FILE} lists")
     except CorruptRecordError as error:
@@ -80,9 +97,9 @@ def _check_shard(plan: PlanFiles, shard: Shard, labels: list[str], info: dict[st
 
 
 def _check_example(
-    example: dict[str, list[Any]], planned: dict[str, PlannedPicture], labels: list[str], seen: _Seen
+    example: _Example, data: "_Data", planned: dict[str, PlannedPicture], labels: list[str], seen: _Seen
 ) -> None:
-    missing = [feature.value for feature in Feature if not example.get(feature)]
+    missing = [name for name in data.features if not example.get(name)]
     if missing:
         seen.problems.append(f"{seen.shard.file_name}: an example lacks {', '.join(missing)}")
         return
@@ -90,14 +107,14 @@ def _check_example(
     seen.keys.append(stable_hash(key))
     seen.contents.add(stable_hash(example[Feature.SHA256][0].decode()))
     seen.labels.update(example[Feature.LABEL])
-    problem = _problem_of(example, planned.get(key), labels)
+    problem = _problem_of(example, planned.get(key), labels) or data.problem_of(example)
     if problem:
         seen.problems.append(f"{seen.shard.file_name}: {key}: {problem}")
     if key in planned:
         seen.groups.add(stable_hash(planned[key].artwork.group))
 
 
-def _problem_of(example: dict[str, list[Any]], planned: PlannedPicture | None, labels: list[str]) -> str:
+def _problem_of(example: _Example, planned: PlannedPicture | None, labels: list[str]) -> str:
     if planned is None:
         return "is not planned for this shard"
     texts = tuple(text.decode() for text in example[Feature.TEXT])
@@ -106,6 +123,23 @@ def _problem_of(example: dict[str, list[Any]], planned: PlannedPicture | None, l
         return f"has the classes {class_ids} {texts} instead of {planned.class_ids} {planned.artwork.labels}"
     if texts != tuple(labels[number] if number < len(labels) else "" for number in class_ids):
         return f"has the class ids {class_ids}, which {LABELS_FILE} names otherwise than {texts}"
+    return ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Data:
+    """What an example holds besides its identity.
+
+    Attributes:
+        features: all that it must have.
+        problem_of: returns what is wrong with it; empty if nothing is.
+    """
+
+    features: Sequence[str]
+    problem_of: Callable[[_Example], str]
+
+
+def _problem_of_picture(example: _Example) -> str:
     size = (example[Feature.WIDTH][0], example[Feature.HEIGHT][0])
     try:
         with Image.open(io.BytesIO(example[Feature.ENCODED][0]), formats=["JPEG"]) as image:
@@ -114,6 +148,22 @@ def _problem_of(example: dict[str, list[Any]], planned: PlannedPicture | None, l
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         return f"has no whole JPEG ({type(error).__name__})"
     return "" if found == ("RGB", size) else f"is {found} instead of an RGB picture of {size}"
+
+
+_PICTURES = _Data(features=[feature.value for feature in Feature], problem_of=_problem_of_picture)
+
+
+def _embeddings(width: int) -> _Data:
+    """Returns what is to be checked of embeddings, of `width` numbers each."""
+
+    def problem_of(example: _Example) -> str:
+        values = example[EMBEDDING]
+        if len(values) != width:
+            return f"has an embedding of {len(values)} numbers instead of {width}"
+        return "" if all(map(math.isfinite, values)) else "has an embedding with numbers that are not finite"
+
+    identity = [feature.value for feature in Feature if feature not in _OF_THE_PICTURE]
+    return _Data(features=[*identity, EMBEDDING], problem_of=problem_of)
 
 
 def _check_identity(seen: list[_Seen], *, split_given: bool) -> Iterator[str]:

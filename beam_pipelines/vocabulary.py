@@ -13,15 +13,14 @@ import apache_beam as beam
 import pyarrow as pa
 import tensorflow as tf
 import tensorflow_transform as tft
-import tensorflow_transform.beam as tft_beam
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from tensorflow_transform.tf_metadata import dataset_metadata
 from tfx_bsl.tfxio import tensor_adapter, tensor_representation_util
 
 from beam_pipelines import files
-from beam_pipelines.dataset import LABEL_COLUMN, LABELS_FILE, TRANSFORM_DIRECTORIES
+from beam_pipelines.dataset import LABEL_COLUMN, LABELS_FILE
 from beam_pipelines.errors import RunError
 from beam_pipelines.label_choice import LabelChoice
+from beam_pipelines.transform_graph import analyze, staged_transform
 
 _VOCABULARY = "labels"
 _BATCH_ROWS = 10_000
@@ -45,17 +44,14 @@ def choose_labels(counts: Mapping[str, int], choice: LabelChoice, *, output: str
         labels = list(choice.fixed) or _commonest(counts, choice, directory)
         labels_file = os.path.join(directory, _VOCABULARY)
         files.write_lines(labels_file, labels)
-        transform = os.path.join(directory, "transform")
-        _write_transform(labels_file, transform, multi_label=choice.multi_label)
-        for name in TRANSFORM_DIRECTORIES:
-            files.remove_tree(files.join(output, name))
-            files.copy_tree(os.path.join(transform, name), files.join(output, name))
+        with staged_transform(output) as transform:
+            _write_transform(labels_file, transform, multi_label=choice.multi_label)
     files.write_lines(files.join(output, LABELS_FILE), labels)
     return labels
 
 
 def _commonest(counts: Mapping[str, int], choice: LabelChoice, directory: str) -> list[str]:
-    def analyze(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def count_labels(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         tft.vocabulary(
             inputs[LABEL_COLUMN],
             top_k=choice.max_labels or None,
@@ -65,7 +61,7 @@ def _commonest(counts: Mapping[str, int], choice: LabelChoice, directory: str) -
         return {LABEL_COLUMN: inputs[LABEL_COLUMN]}
 
     output = os.path.join(directory, "vocabulary")
-    _analyze(analyze, output, counts=counts, multi_label=False)
+    _analyze_labels(count_labels, output, counts=counts, multi_label=False)
     vocabulary = tft.TFTransformOutput(output).vocabulary_by_name(_VOCABULARY)
     return [label.decode() for label in vocabulary]
 
@@ -75,26 +71,16 @@ def _write_transform(labels_file: str, output: str, *, multi_label: bool) -> Non
         tft.annotate_asset(_VOCABULARY, labels_file)
         return {LABEL_COLUMN: tft.apply_vocabulary(inputs[LABEL_COLUMN], labels_file)}
 
-    _analyze(to_class_id, output, counts={}, multi_label=multi_label)
+    _analyze_labels(to_class_id, output, counts={}, multi_label=multi_label)
 
 
-def _analyze(preprocessing_fn: Any, output: str, *, counts: Mapping[str, int], multi_label: bool) -> None:
+def _analyze_labels(preprocessing_fn: Any, output: str, *, counts: Mapping[str, int], multi_label: bool) -> None:
     feature = tf.io.VarLenFeature(tf.string) if multi_label else tf.io.FixedLenFeature([], tf.string)
     metadata = dataset_metadata.DatasetMetadata.from_feature_spec({LABEL_COLUMN: feature})
     representations = tensor_representation_util.InferTensorRepresentationsFromMixedSchema(metadata.schema)
     adapter = tensor_adapter.TensorAdapterConfig(_ARROW_SCHEMA, representations)
-    with (
-        tempfile.TemporaryDirectory() as temporary,
-        tft_beam.Context(temp_dir=temporary),
-        beam.Pipeline(runner=FnApiRunner(), options=beam.options.pipeline_options.PipelineOptions([])) as pipeline,
-    ):
-        batches = (
-            pipeline
-            | beam.Create([dict(counts)])
-            | "LabelColumns" >> beam.FlatMap(label_batches).with_output_types(pa.RecordBatch)
-        )
-        transform_fn = (batches, adapter) | tft_beam.AnalyzeDataset(preprocessing_fn)
-        _ = transform_fn | tft_beam.WriteTransformFn(output)
+    batches = beam.Create([dict(counts)]) | beam.FlatMap(label_batches).with_output_types(pa.RecordBatch)
+    analyze(preprocessing_fn, batches, adapter, output=output)
 
 
 def label_batches(counts: Mapping[str, int]) -> Iterator[pa.RecordBatch]:

@@ -102,7 +102,7 @@ def write_shards(
         publish: what a worker does when all is counted; the job is then submitted, and not waited for.
     """
     pipeline, options = _shared_out(shards, pictures, options, beam_options)
-    names = pipeline | "ListShards" >> _ShardNames(shards)
+    names = pipeline | "ListShards" >> ShardNames(shards)
     written = names | WriteImageShards(plan, options)
     duplicates = written[_HASHES] | FindDuplicateContent()
     samples = (written[_SAMPLES], duplicates) | ChooseSamples(options.thumbnails_per_class)
@@ -119,10 +119,10 @@ def check_shards(
 ) -> None:
     """Fetches and checks all pictures, and counts what would lie in each shard to `.plan/check-counted.json`."""
     pipeline, options = _shared_out(shards, pictures, options, beam_options)
-    names = pipeline | "ListShards" >> _ShardNames(shards)
+    names = pipeline | "ListShards" >> ShardNames(shards)
     duplicates = (names | WriteImageShards(plan, options))[_HASHES] | FindDuplicateContent()
     count = beam.FlatMap(_count_checked, plan)
-    _ = (names, duplicates) | "ByShard" >> _ByShard() | "CountAndWrite" >> _WriteCounted(count, plan.check_counted)
+    _ = (names, duplicates) | "ByShard" >> _ByShard() | "CountAndWrite" >> WriteCounted(count, plan.check_counted)
     run_pipeline(pipeline)
     files.remove_unfinished(plan.directory)
 
@@ -139,7 +139,7 @@ def _shared_out(
     return new_pipeline(beam_options, workers=workers), dataclasses.replace(options, fetch=fetch, cache_room=room)
 
 
-class _ShardNames(beam.PTransform):
+class ShardNames(beam.PTransform):
     """Gives the names of the shards, dealt out to the workers."""
 
     def __init__(self, shards: list[Shard]) -> None:
@@ -206,7 +206,7 @@ class CountShards(beam.PTransform):
         names, duplicates, samples = inputs
         count = beam.FlatMap(_drop_and_count, self._plan, self._options, pvalue.AsDict(samples))
         return (
-            (names, duplicates) | "ByShard" >> _ByShard() | "CountAndWrite" >> _WriteCounted(count, self._plan.counted)
+            (names, duplicates) | "ByShard" >> _ByShard() | "CountAndWrite" >> WriteCounted(count, self._plan.counted)
         )
 
 
@@ -219,8 +219,13 @@ class _ByShard(beam.PTransform):
         return (every, duplicates) | "WithDuplicates" >> beam.Flatten() | "GroupByShard" >> beam.GroupByKey()
 
 
-class _WriteCounted(beam.PTransform):
-    """Counts in every shard, given its name and the ranks it loses, and writes the counts as one JSON list."""
+class WriteCounted(beam.PTransform):
+    """Counts in every shard and writes the counts as one JSON list.
+
+    Args:
+        count: gives the counts of each shard, as `count_shard` returns them, for what there is of it.
+        path: of the JSON file.
+    """
 
     def __init__(self, count: beam.PTransform, path: str) -> None:
         super().__init__()
@@ -230,7 +235,7 @@ class _WriteCounted(beam.PTransform):
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
         return (
             shards
-            | "DropAndCount" >> self._count
+            | "CountEach" >> self._count
             | "GatherCounts" >> beam.combiners.ToList()
             | "WriteCounted" >> beam.Map(_write_counted, path=self._path)
         )
@@ -333,7 +338,7 @@ def _drop_and_count(
 ) -> Iterator[dict[str, Any]]:
     """Yields what lies in a shard, after it lost the pictures of the ranks that come with its name."""
     shard = Shard.parse(losing[0])
-    account = _account(plan, shard, plan.account(shard))
+    account = account_of(plan, shard, plan.account(shard))
     keys = _lost(account, losing[1])
     if keys:
         account = _drop_duplicates(plan, shard, keys)
@@ -344,17 +349,39 @@ def _drop_and_count(
         if options.write_images:
             write_image(options.write_images, example)
 
+    counted = count_shard(plan, shard, account, on_example=on_example)
+    thumbnails.write(plan, shard)
+    yield counted
+
+
+def count_shard(
+    plan: PlanFiles,
+    shard: Shard,
+    account: Account,
+    *,
+    on_example: Callable[[dict[str, list[Any]]], None] = lambda example: None,
+) -> dict[str, Any]:
+    """Reads a finished shard and returns what lies in it, as `.plan/counted.json` has it.
+
+    Args:
+        plan: the data set's plan.
+        shard: which one.
+        account: the shard's.
+        on_example: called with the features of each example, in order.
+
+    Raises:
+        RunError: the shard is not what its account says.
+    """
     content = read_content(plan, shard, on_example=on_example)
     if (content.examples, content.sha256) != (len(account.written), account.sha256):
         raise RunError(f"{shard.file_name} is not what its account says: run the same command again to mend it")
-    thumbnails.write(plan, shard)
-    yield _counted(shard, content)
+    return _counted(shard, content)
 
 
 def _count_checked(losing: tuple[str, Iterable[int]], plan: PlanFiles) -> Iterator[dict[str, Any]]:
     """Yields what a shard would hold; takes the pictures that it would lose to their doubles out of its account."""
     shard = Shard.parse(losing[0])
-    account = _account(plan, shard, plan.check(shard))
+    account = account_of(plan, shard, plan.check(shard))
     keys = _lost(account, losing[1])
     if keys:
         account = without_duplicates(account, keys, read_rows(plan, shard))
@@ -365,7 +392,8 @@ def _count_checked(losing: tuple[str, Iterable[int]], plan: PlanFiles) -> Iterat
     yield _counted(shard, ShardContent(examples=len(account.written), size=0, sha256="", labels=labels))
 
 
-def _account(plan: PlanFiles, shard: Shard, path: str) -> Account:
+def account_of(plan: PlanFiles, shard: Shard, path: str) -> Account:
+    """Returns the account of a shard in the file `path`; raises RunError if it is not there."""
     account = read_account(path)
     if account is None:
         raise RunError(f"the account of {shard.name} is gone: another run may be at work in {plan.directory}")

@@ -31,7 +31,11 @@ from tests.dataflow_jobs import ROOT, copy_checkout, recorded_jobs
 pytestmark = pytest.mark.slow
 
 # Modules that only the machine that plans or draws imports, and what they need of the extras.
-DRIVERS = {"beam_pipelines.label_chart": "matplotlib", "beam_pipelines.vocabulary": "tensorflow"}
+DRIVERS = {
+    "beam_pipelines.label_chart": "matplotlib",
+    "beam_pipelines.transform_graph": "tensorflow_transform",
+    "beam_pipelines.vocabulary": "tensorflow",
+}
 IMPORT_ALL = """
 import importlib, json, pkgutil, beam_pipelines
 missing = {}

@@ -1,4 +1,4 @@
-"""Runs the ingest command as a user does, in a process of its own, and reads what it leaves."""
+"""Runs the ingest and embed commands as a user does, in a process of its own, and reads what they leave."""
 
 import json
 import os
@@ -18,9 +18,18 @@ QUICK = ("--connect_timeout", "2", "--read_timeout", "1", "--total_timeout", "2"
 
 
 def start_ingest(*arguments: object, preexec: Callable[[], None] | None = None) -> subprocess.Popen[str]:
-    """Starts the command in a session of its own."""
+    """Starts ingest in a session of its own."""
+    return _start("beam_pipelines.ingest", arguments, preexec)
+
+
+def start_embed(*arguments: object) -> subprocess.Popen[str]:
+    """Starts embed in a session of its own."""
+    return _start("beam_pipelines.embed", arguments, None)
+
+
+def _start(module: str, arguments: Iterable[object], preexec: Callable[[], None] | None) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "beam_pipelines.ingest", *map(str, arguments)],
+        [sys.executable, "-m", module, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -31,8 +40,16 @@ def start_ingest(*arguments: object, preexec: Callable[[], None] | None = None) 
 
 
 def run_ingest(*arguments: object, preexec: Callable[[], None] | None = None) -> tuple[int, str]:
-    """Runs the command to its end; returns its exit code and what it printed."""
-    process = start_ingest(*arguments, preexec=preexec)
+    """Runs ingest to its end; returns its exit code and what it printed."""
+    return _ended(start_ingest(*arguments, preexec=preexec))
+
+
+def run_embed(*arguments: object) -> tuple[int, str]:
+    """Runs embed to its end; returns its exit code and what it printed."""
+    return _ended(start_embed(*arguments))
+
+
+def _ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     output, _ = process.communicate(timeout=240)
     return process.returncode, output
 

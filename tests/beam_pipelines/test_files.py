@@ -86,6 +86,29 @@ def test_files_below_a_folder_are_listed_in_order(tmp_path: Path) -> None:
     assert files.list_files(str(tmp_path / "no")) == []
 
 
+def test_a_pattern_names_files(tmp_path: Path) -> None:
+    for name in ("a1.csv", "a2.csv", "b.csv", "a[1].csv", "sub/a3.csv", "a4.csv/x"):
+        files.write_bytes(str(tmp_path / name), b"x")
+
+    def found(pattern: str) -> list[str]:
+        return [os.path.relpath(path, tmp_path) for path in files.matching(str(tmp_path / pattern))]
+
+    assert found("a?.csv") == ["a1.csv", "a2.csv"]
+    assert found("a[1].csv") == ["a[1].csv"]
+    assert found("**/a*.csv") == ["a1.csv", "a2.csv", "a[1].csv", "sub/a3.csv"]
+    assert found("sub") == found("nothing*") == []
+
+
+def test_a_pattern_names_objects() -> None:
+    with object_store():
+        for name in ("a1.csv", "a2.csv", "b.csv", "sub/a3.csv"):
+            files.write_bytes(f"{BUCKET}/d/{name}", b"x")
+        assert files.matching(f"{BUCKET}/d/a*.csv") == [f"{BUCKET}/d/a1.csv", f"{BUCKET}/d/a2.csv"]
+        assert files.matching(f"{BUCKET}/d/b.csv") == [f"{BUCKET}/d/b.csv"]
+        assert files.matching(f"{BUCKET}/**/a3.csv") == [f"{BUCKET}/d/sub/a3.csv"]
+        assert files.matching(f"{BUCKET}/d") == files.matching(BUCKET) == []
+
+
 def test_files_that_are_not_there(tmp_path: Path) -> None:
     path = str(tmp_path / "no")
     assert not files.exists(path)

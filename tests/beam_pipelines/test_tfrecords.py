@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_pipelines.dataset import Feature, feature_spec
-from beam_pipelines.tfrecords import CorruptRecordError, decode_example, encode_example, frame, read_records
+from beam_pipelines.tfrecords import (
+    CorruptRecordError,
+    count_records,
+    decode_example,
+    encode_example,
+    frame,
+    read_records,
+)
 
 features = st.dictionaries(
     st.text(max_size=10),
@@ -16,6 +23,7 @@ features = st.dictionaries(
         st.integers(-(2**63), 2**63 - 1),
         st.lists(st.binary(max_size=20), min_size=1, max_size=3),
         st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=3),
+        st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=3),
     ),
     max_size=5,
 )
@@ -100,6 +108,20 @@ def test_examples_come_back_as_they_were(values: dict[str, Any]) -> None:
 @given(features)
 def test_equal_examples_have_equal_bytes_whatever_the_order_of_their_features(values: dict[str, Any]) -> None:
     assert encode_example(values) == encode_example(dict(reversed(values.items())))
+
+
+@given(st.lists(st.binary(max_size=40), max_size=5), st.integers(1, 60))
+def test_records_are_counted_by_their_headers(records: list[bytes], cut: int) -> None:
+    framed = [frame(record) for record in records]
+    assert count_records(io.BytesIO(b"".join(framed))) == len(records)
+    whole = b"".join(framed)[:-cut]
+    try:
+        expected = len(list(read_records(io.BytesIO(whole))))
+    except CorruptRecordError as error:
+        with pytest.raises(CorruptRecordError, match=f"^{error}$"):
+            count_records(io.BytesIO(whole))
+    else:
+        assert count_records(io.BytesIO(whole)) == expected
 
 
 def test_bytes_that_are_no_example() -> None:

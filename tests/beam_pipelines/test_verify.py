@@ -10,15 +10,13 @@ from PIL import Image
 from beam_pipelines import files
 from beam_pipelines.dataset import INFO_FILE, Feature, Shard
 from beam_pipelines.errors import OptionError
-from beam_pipelines.images import shrink
-from beam_pipelines.options import DatasetOptions
 from beam_pipelines.plan_files import PlanFiles
-from beam_pipelines.publish import publish
 from beam_pipelines.rejects import Reason, RejectedError
-from beam_pipelines.shards import ShardWriter, read_content
+from beam_pipelines.shards import read_content
 from beam_pipelines.tfrecords import decode_example, encode_example, frame, read_records
 from beam_pipelines.verify import main, verify
 from tests.beam_pipelines.builders import artwork, planned, write_rows
+from tests.beam_pipelines.data_sets import write_data_set
 
 TRAIN, TRAIN_2, VALIDATION = Shard("train", 0, 2), Shard("train", 1, 2), Shard("validation", 0, 1)
 ROWS = {
@@ -37,42 +35,10 @@ def fetch(uri: str) -> bytes:
     return file.getvalue() + uri.encode()
 
 
-def write_data_set(folder: str) -> None:
-    options = DatasetOptions(source="manifest", input="list.csv")
-    plan = PlanFiles(folder)
-    writer = ShardWriter(plan, fetch=fetch, shrink=shrink, threads=1)
-    counted = []
-    for shard, rows in ROWS.items():
-        write_rows(plan, shard, planned(*rows))
-        writer.ensure(shard)
-        content = read_content(plan, shard)
-        labels = {str(label): count for label, count in content.labels.items()}
-        counted.append({"shard": shard.name, "examples": content.examples, "sha256": content.sha256, "labels": labels})
-        files.write_json(plan.thumbnails(shard), [])
-    writer.close()
-    files.write_json(plan.counted, counted)
-    files.write_lines(plan.rejected, [])
-    names = ["Japan", "China"]
-    summary = {
-        "fingerprint": options.fingerprint(),
-        "labels": names,
-        "read": 6,
-        "splits": {"train": {"shards": 2}, "validation": {"shards": 1}},
-        "filtered": {},
-        "rejected": {},
-        "split_given": 0,
-        "versions": {"tensorflow-transform": "1.21.0"},
-        "examples": {},
-    }
-    files.write_json(plan.summary, summary)
-    files.write_lines(files.join(folder, "labels.txt"), names)
-    publish(options, folder, max_reject_fraction=0.5)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = str(tmp_path_factory.mktemp("finished"))
-    write_data_set(folder)
+    write_data_set(folder, ROWS, labels=["Japan", "China"], fetch=fetch)
     return folder
 
 
