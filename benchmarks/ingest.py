@@ -24,14 +24,14 @@ import pathlib
 import platform
 import shutil
 import signal
-import statistics
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 
-from beam_pipelines.errors import RunError, UserError
+from beam_pipelines.errors import UserError
 from benchmarks import contestants, nginx, pictures, processes
 from benchmarks.contestants import Contestant, Job
+from benchmarks.figures import Figures, aligned, figures, medians, positive, verdict
 from benchmarks.pictures import LARGE, SMALL, TINY, Kind
 from benchmarks.processes import Usage
 
@@ -46,27 +46,6 @@ _TINY_IMAGE_SIZE = 64
 _MEMORY_PICTURES = 1000
 _MEMORY_LIMIT = 1e9
 _MEMORY_GROWTH = 1.15
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Figures:
-    """One contestant in one round, start-up and running apart.
-
-    Attributes:
-        rate: pictures a second, once running.
-        cpu: seconds of CPU time a picture, once running.
-        start_up: seconds before, and after, pictures flow.
-        start_up_cpu: seconds of CPU time of that.
-        peak_memory: bytes, all processes together.
-        largest_process: bytes.
-    """
-
-    rate: float
-    cpu: float
-    start_up: float
-    start_up_cpu: float
-    peak_memory: float
-    largest_process: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,29 +89,6 @@ class Site:
         return usage
 
 
-def figures(few: Usage, many: Usage, *, counts: tuple[int, int]) -> Figures:
-    """Returns the line through two runs on `counts` pictures: its slope is the running, its intercept the start-up.
-
-    Raises:
-        RunError: more pictures took no longer, so that there is no such line.
-    """
-    more = counts[1] - counts[0]
-    if many.wall <= few.wall or many.cpu <= few.cpu:
-        raise RunError(
-            f"{counts[1]} pictures took no longer than {counts[0]}: too few to tell running from start-up;"
-            " run without --quick, on a machine that does nothing else"
-        )
-    rate, cpu = more / (many.wall - few.wall), (many.cpu - few.cpu) / more
-    return Figures(
-        rate=rate,
-        cpu=cpu,
-        start_up=few.wall - counts[0] / rate,
-        start_up_cpu=few.cpu - counts[0] * cpu,
-        peak_memory=max(few.peak_memory, many.peak_memory),
-        largest_process=max(few.largest_process, many.largest_process),
-    )
-
-
 def ratio(ours: Sequence[Figures], other: Sequence[Figures]) -> Ratio:
     """Returns how many times better ours is than the other, round by round."""
     return Ratio(
@@ -155,12 +111,6 @@ def compare(
     return found
 
 
-def medians(rounds: Sequence[Figures]) -> Figures:
-    """Returns the median of each figure."""
-    names = [field.name for field in dataclasses.fields(Figures)]
-    return Figures(**{name: statistics.median(getattr(figures, name) for figures in rounds) for name in names})
-
-
 def table(found: dict[str, list[Figures]]) -> str:
     """Returns a row a contestant with its medians."""
     rows = [("", "images/s", "CPU ms/image", "start-up s", "start-up CPU s", "peak MB", "largest process MB")]
@@ -177,18 +127,7 @@ def table(found: dict[str, list[Figures]]) -> str:
                 f"{middle.largest_process / 1e6:.0f}",
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows
-    )
-
-
-def verdict(what: str, values: Sequence[float], *, goal: float | None) -> tuple[str, bool]:
-    """Returns a line with the median and the range of `values`, and whether it is up to the goal, if there is one."""
-    median = statistics.median(values)
-    met = goal is None or median >= goal
-    aim = "" if goal is None else f", goal {goal:g}: {'met' if met else 'missed'}"
-    return f"{what}: {median:.2f} ({min(values):.2f} to {max(values):.2f}{aim})", met
+    return aligned(rows)
 
 
 def print_comparison(kind: Kind, found: dict[str, list[Figures]]) -> bool:
@@ -260,31 +199,24 @@ def _contestant(name: str, options: argparse.Namespace) -> Contestant:
     return contestants.img2dataset() if name == "img2dataset" else contestants.bare(processes=options.bare_processes)
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is below 1")
-    return value
-
-
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.ingest", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="few pictures and one round: minutes, but rough")
-    parser.add_argument("--rounds", type=_positive, help="how often everyone takes a turn (3; 1 with --quick)")
+    parser.add_argument("--rounds", type=positive, help="how often everyone takes a turn (3; 1 with --quick)")
     parser.add_argument("--kinds", nargs="+", choices=list(_KINDS), default=list(_KINDS), help="of pictures (both)")
     parser.add_argument("--contestants", nargs="+", choices=_CONTESTANTS, default=list(_CONTESTANTS), help="(all)")
-    parser.add_argument("--num_shards", type=_positive, default=8, help="of ours (%(default)s)")
+    parser.add_argument("--num_shards", type=positive, default=8, help="of ours (%(default)s)")
     parser.add_argument(
         "--bare_processes",
-        type=_positive,
+        type=positive,
         default=contestants.cores(),
         help="of the bare loop, 16 threads each: one a core (%(default)s) uses the whole machine",
     )
     parser.add_argument("--memory", action="store_true", help="measure the memory of ours on many pictures instead")
-    parser.add_argument("--memory_pictures", type=_positive, default=100_000, help="how many (%(default)s)")
+    parser.add_argument("--memory_pictures", type=positive, default=100_000, help="how many (%(default)s)")
     options = parser.parse_args(arguments)
     options.rounds = options.rounds or (1 if options.quick else 3)
     return options

@@ -51,6 +51,17 @@ def walk(output: Path) -> list[Step]:
         "--allow_private_addresses",
         *("--output", dataset),
     )
+    embeddings = str(output / "embeddings")
+    embed = (
+        *("python", "-m", "beam_pipelines.embed"),
+        *("--dataset", dataset),
+        *("--backbone", "mobilenet_v3_small"),
+        *("--weights", "none"),
+        *("--output", embeddings),
+    )
+    train = ("python", "-m", "trainer.task")
+    small_cnn = (*train, "--dataset", dataset, "--model", "small_cnn", "--output", str(output / "run"))
+    head = (*train, "--dataset", embeddings, "--model", "head", "--output", str(output / "head-run"))
     return [
         Step("See what the catalogue offers as labels", (*labels, "--list_attributes")),
         Step(
@@ -60,6 +71,9 @@ def walk(output: Path) -> list[Step]:
         Step("Fetch the pictures, check them and write the data set", ingest),
         Step("Ask for the same again: nothing is left to do", ingest),
         Step("Check the data set from what lies on the disk", ("python", "-m", "beam_pipelines.verify", dataset)),
+        Step("Train a small network on the pictures", small_cnn),
+        Step("Turn the pictures into the vectors of a backbone, here of random weights to need no download", embed),
+        Step("Train a new head on the vectors", head),
     ]
 
 
@@ -113,7 +127,9 @@ def run(*, output: Path, works: int, seed: int) -> None:
         run_steps(walk(output))
     print(f"\n{output / 'dataset'} holds")
     print("\n".join(describe_files(output / "dataset")))
-    print(f"\nLook at {output / 'cultures.png'} and {output / 'dataset' / 'report.html'}")
+    pages = (output / "cultures.png", output / "dataset" / "report.html", output / "embeddings" / "report.html")
+    print(f"\nLook at {', '.join(map(str, pages))}")
+    print(f"and, while `tensorboard --logdir {output}` runs, at http://localhost:6006")
 
 
 def describe_files(directory: Path) -> Iterator[str]:
