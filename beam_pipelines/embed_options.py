@@ -14,12 +14,10 @@ from typing import Any
 from beam_pipelines.errors import OptionError
 from beam_pipelines.options import FORMAT_VERSION
 from beam_pipelines.row_options import Group, taken
-from trainer.models import check_backbone
+from trainer.models import IMAGENET, NO_WEIGHTS, check_backbone
 
 Z_SCORE = "z_score"
 NORMALIZE = (Z_SCORE, "none")
-IMAGENET = "imagenet"
-SEEDED = "none"
 
 _LOCAL_WORKERS = "--direct_num_workers"
 
@@ -46,13 +44,15 @@ class EmbeddingOptions:
             raise OptionError(f"--normalize {self.normalize!r} is none of {', '.join(NORMALIZE)}")
         path = self.weights_path()
         if not self.weights:
-            raise OptionError(f"--weights is empty: give {IMAGENET}, {SEEDED} or the path of a weights file")
+            raise OptionError(f"--weights is empty: give {IMAGENET}, {NO_WEIGHTS} or the path of a weights file")
         if path and "://" not in path and not os.path.isfile(path):
-            raise OptionError(f"--weights {path} is not there: give {IMAGENET}, {SEEDED} or the path of a weights file")
+            raise OptionError(
+                f"--weights {path} is not there: give {IMAGENET}, {NO_WEIGHTS} or the path of a weights file"
+            )
 
     def weights_path(self) -> str:
         """Returns the path of the weights; empty if they have none."""
-        return "" if self.weights in (IMAGENET, SEEDED) else self.weights
+        return "" if self.weights in (IMAGENET, NO_WEIGHTS) else self.weights
 
     def fingerprint(self, *, weights_sha256: str, source: Mapping[str, Any]) -> str:
         """Returns a short hash that tells data sets of embeddings apart.
@@ -151,7 +151,7 @@ def _add_embedding_options(group: Group) -> None:
     group.add_argument(
         "--weights",
         default=IMAGENET,
-        metavar=f"{IMAGENET}|{SEEDED}|PATH",
+        metavar=f"{IMAGENET}|{NO_WEIGHTS}|PATH",
         help="the backbone's: those that Keras publishes, random ones of a fixed seed, or a file, local or gs:// "
         "(default: %(default)s)",
     )

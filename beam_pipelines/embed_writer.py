@@ -9,9 +9,8 @@ import collections
 import concurrent.futures
 import dataclasses
 import itertools
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -20,6 +19,7 @@ import numpy.typing as npt
 from beam_pipelines import files
 from beam_pipelines.artwork import Artwork
 from beam_pipelines.choice import key_rank
+from beam_pipelines.counters import Counters
 from beam_pipelines.dataset import EMBEDDING, Feature
 from beam_pipelines.embed_source import (
     Example,
@@ -121,8 +121,7 @@ class EmbeddingWriter:
         self._embedder = embedder
         self._pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="picture")
         self._on_outcome = on_outcome
-        self._counters: collections.Counter[str] = collections.Counter()
-        self._lock = threading.Lock()
+        self._counters = Counters()
 
     def close(self) -> None:
         """Ends the threads."""
@@ -130,9 +129,7 @@ class EmbeddingWriter:
 
     def take_counters(self) -> dict[str, int]:
         """Returns what was counted since the last call: `embed/ok`, `embed/msec`, `decode/msec`, `rejected/…`."""
-        with self._lock:
-            counters, self._counters = self._counters, collections.Counter()
-        return counters
+        return self._counters.take()
 
     def ensure(self, source: SourceShard) -> Account:
         """Writes the shard unless it is there and true to its account; one shard at a time.
@@ -186,8 +183,8 @@ class EmbeddingWriter:
             rejected = error
         finally:
             counters["decode/msec"] = round(1000 * (time.perf_counter() - started))
-            self._count(counters)
-        self._count({f"rejected/{rejected.reason}": 1})
+            self._counters.add(counters)
+        self._counters.add({f"rejected/{rejected.reason}": 1})
         work = picture.artwork
         dropped = Dropped(key=work.key, uri=work.image_uri, reason=rejected.reason, detail=rejected.detail)
         return _Prepared(picture=picture, example=example, dropped=dropped)
@@ -206,7 +203,7 @@ class EmbeddingWriter:
             return np.empty((0, 0), np.float32)
         started = time.perf_counter()
         vectors = self._embedder.embed([picture.pixels for picture in pictures])
-        self._count({"embed/msec": round(1000 * (time.perf_counter() - started)), "embed/ok": len(pictures)})
+        self._counters.add({"embed/msec": round(1000 * (time.perf_counter() - started)), "embed/ok": len(pictures)})
         finite = np.isfinite(vectors).all(axis=1)
         if not finite.all():
             key = pictures[int(np.argmin(finite))].picture.artwork.key
@@ -246,10 +243,6 @@ class EmbeddingWriter:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
-
-    def _count(self, counters: Mapping[str, int]) -> None:
-        with self._lock:
-            self._counters.update(counters)
 
 
 def _nameless(source: SourceShard, number: int) -> PlannedPicture:

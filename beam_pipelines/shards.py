@@ -9,12 +9,12 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
-import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from beam_pipelines import files
+from beam_pipelines.counters import Counters
 from beam_pipelines.dataset import Feature, Shard
 from beam_pipelines.images import Picture
 from beam_pipelines.plan_files import (
@@ -98,8 +98,7 @@ class ShardWriter:
         self._window = 4 * threads
         self._pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="picture")
         self._on_outcome = on_outcome
-        self._counters: collections.Counter[str] = collections.Counter()
-        self._lock = threading.Lock()
+        self._counters = Counters()
 
     def close(self) -> None:
         """Ends the threads; pictures not yet begun are not fetched."""
@@ -107,9 +106,7 @@ class ShardWriter:
 
     def take_counters(self) -> dict[str, int]:
         """Returns what was counted since the last call: `fetch/ok`, `fetch/bytes`, `fetch/msec`, `rejected/…`."""
-        with self._lock:
-            counters, self._counters = self._counters, collections.Counter()
-        return counters
+        return self._counters.take()
 
     def ensure(self, shard: Shard, *, retry_rejected: bool = False) -> Account:
         """Writes the shard unless it is there and true to its account.
@@ -212,8 +209,7 @@ class ShardWriter:
             dropped = Dropped(key=row.artwork.key, uri=row.artwork.image_uri, reason=error.reason, detail=error.detail)
             return DroppedPicture(dropped=dropped)
         finally:
-            with self._lock:
-                self._counters.update(counters)
+            self._counters.add(counters)
         sha256 = hashlib.sha256(data).hexdigest()
         width, height = picture.original_size
         return Written(

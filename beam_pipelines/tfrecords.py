@@ -41,11 +41,7 @@ def read_records(file: BinaryIO) -> Iterator[bytes]:
     """
     number = 0
     while header := file.read(_HEADER.size):
-        if len(header) < _HEADER.size:
-            raise CorruptRecordError(f"record {number}: the file ends within its header")
-        length, length_crc = _HEADER.unpack(header)
-        if _masked_crc(header[:8]) != length_crc:
-            raise CorruptRecordError(f"record {number}: wrong checksum of its length")
+        length = _length_in(header, number)
         body = file.read(length + _FOOTER.size)
         if len(body) < length + _FOOTER.size:
             raise CorruptRecordError(f"record {number}: the file ends within its bytes")
@@ -64,16 +60,22 @@ def count_records(file: BinaryIO) -> int:
     """
     number = position = 0
     while header := file.read(_HEADER.size):
-        if len(header) < _HEADER.size:
-            raise CorruptRecordError(f"record {number}: the file ends within its header")
-        length, length_crc = _HEADER.unpack(header)
-        if _masked_crc(header[:8]) != length_crc:
-            raise CorruptRecordError(f"record {number}: wrong checksum of its length")
-        position += _HEADER.size + int(length) + _FOOTER.size
+        length = _length_in(header, number)
+        position += _HEADER.size + length + _FOOTER.size
         if length > _MAX_RECORD_BYTES or not _has_byte(file, position - 1):
             raise CorruptRecordError(f"record {number}: the file ends within its bytes")
         number += 1
     return number
+
+
+def _length_in(header: bytes, number: int) -> int:
+    """Returns the length that a record's header gives; raises `CorruptRecordError` if the header is not whole."""
+    if len(header) < _HEADER.size:
+        raise CorruptRecordError(f"record {number}: the file ends within its header")
+    length, length_crc = _HEADER.unpack(header)
+    if _masked_crc(header[:8]) != length_crc:
+        raise CorruptRecordError(f"record {number}: wrong checksum of its length")
+    return int(length)
 
 
 def _has_byte(file: BinaryIO, position: int) -> bool:

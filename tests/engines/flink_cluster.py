@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.flink import processes
+from tests.ports import free_ports
 
 TASK_MANAGERS = 2
 _ENDED = {"FINISHED", "CANCELED", "FAILED"}
@@ -79,13 +79,3 @@ class RealCluster:
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=800)
         assert done.returncode == 0, done.stderr
         return done.stdout
-
-
-def free_ports(count: int) -> list[int]:
-    """Returns ports that nobody listens at."""
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [listener.getsockname()[1] for listener in listeners]
-    finally:
-        for listener in listeners:
-            listener.close()

@@ -20,8 +20,9 @@ from demo import draw
 from demo.serve import serve
 from tests.beam_pipelines.ingest_command import content, run_ingest, start_ingest
 from tests.beam_pipelines.test_ingest_killed import Collection
-from tests.engines.flink_cluster import RealCluster, free_ports
+from tests.engines.flink_cluster import RealCluster
 from tests.hostile_server import HostileServer
+from tests.ports import free_ports
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from beam_pipelines.errors import OptionError, RunError
-from tests.trainer.ports import free_ports
+from tests.ports import free_ports
 from trainer import meeting as meeting_module
 from trainer.cluster import Cluster
 from trainer.meeting import Meeting, Outcome, WorkerGoneError, addresses_of, agree

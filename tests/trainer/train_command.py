@@ -24,7 +24,7 @@ import tensorflow as tf
 from beam_pipelines.dataset import EMBEDDING, Feature
 from beam_pipelines.tfrecords import encode_example, frame
 from tests.hostile_server import jpeg
-from tests.trainer.ports import free_ports
+from tests.ports import free_ports
 from trainer.checkpoints import Checkpoints
 
 WIDTH = 8
