@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -143,3 +145,14 @@ def test_a_picture_that_cannot_be_decoded_ends_the_run_naming_it(tmp_path: Path)
     code, told = run_training(tmp_path / "log", *arguments, "--steps", 10, "--output", tmp_path / "run")
     assert code == 1, told
     assert told.splitlines()[-1].startswith(f"error: record 5 of {tmp_path}/pictures/train-00000-of-00001.tfrecord: ")
+
+
+def test_a_trainer_needs_nothing_of_beam() -> None:
+    absent = ["apache_beam", "tensorflow_transform", "pyarrow", "matplotlib", "google.cloud.bigquery"]
+    program = (
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({absent!r}))\n"
+        "import trainer.assembly, trainer.strategy, trainer.summaries, trainer.task\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
