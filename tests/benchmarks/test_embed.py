@@ -8,9 +8,8 @@ import numpy.typing as npt
 import pytest
 
 from beam_pipelines.dataset import Shard
-from beam_pipelines.errors import RunError
 from benchmarks import embed, embed_loops
-from benchmarks.embed import CONTESTANTS, OURS, Bench, Round
+from benchmarks.embed import CONTESTANTS, OURS, Round
 from benchmarks.figures import Figures
 from tests.beam_pipelines.builders import artwork
 from tests.beam_pipelines.data_sets import write_data_set
@@ -102,20 +101,3 @@ def test_a_wrong_backbone_is_told_at_once(monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setattr(sys, "argv", ["embed", "--backbones", "inception_v3", "inception_v5"])
     assert embed.main() == 2
     assert "inception_v5 is not a model of Keras Applications" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [OURS, "bare"])
-def test_a_contestant_embeds_every_picture(dataset: Path, tmp_path: Path, name: str) -> None:
-    bench = Bench(backbone="mobilenet_v3_small", folder=tmp_path, datasets={PICTURES: dataset})
-    measurement = bench.run(name, PICTURES)
-    assert 0 < measurement.embedding.wall <= measurement.whole.wall
-    assert (measurement.embedding.wall < measurement.whole.wall) == (name == OURS)
-    assert list(tmp_path.iterdir()) == [tmp_path / "log.txt"]
-
-
-@pytest.mark.slow
-def test_a_contestant_that_leaves_pictures_out_ends_the_run(dataset: Path, tmp_path: Path) -> None:
-    bench = Bench(backbone="mobilenet_v3_small", folder=tmp_path, datasets={PICTURES + 1: dataset})
-    with pytest.raises(RunError, match="bare embedded 11 of 12 pictures"):
-        bench.run("bare", PICTURES + 1)

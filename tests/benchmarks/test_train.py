@@ -1,7 +1,5 @@
 """The figures of the trainer's benchmark, and the benchmark itself in small."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +7,6 @@ import pytest
 from beam_pipelines.errors import RunError
 from beam_pipelines.tfrecords import decode_example, read_records
 from benchmarks import train, train_data
-from benchmarks.processes import PROJECT
 from benchmarks.train import FIT, FIT_AS_OURS, INPUT, OURS, REPEATED, TASKS
 from benchmarks.train_marks import Mark, Pace, pace, read_marks, write_marks
 
@@ -77,21 +74,3 @@ def test_examples_are_dealt_to_ten_shards(tmp_path: Path) -> None:
             shards.append([decode_example(record) for record in read_records(file)])
     assert list(map(len, shards)) == [2, 2, 1, 1, 1, 1, 1, 1, 1, 1]
     assert {len(example["embedding"]) for examples in shards for example in examples} == {train_data.WIDTH}
-
-
-@pytest.mark.slow
-def test_the_command_prints_tables() -> None:
-    command = [sys.executable, "-m", "benchmarks.train", "--only", "fit", "input", "--models", "head"]
-    done = subprocess.run(
-        [*command, "--rounds", "1", "--steps", "20"], cwd=PROJECT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode in (0, 1), done.stderr
-    assert not done.stderr
-    lines = done.stdout.splitlines()
-    header = next(number for number, line in enumerate(lines) if line.startswith("examples/s"))
-    assert lines[header].split() == ["examples/s", OURS, FIT, *FIT_AS_OURS.split(), REPEATED, INPUT]
-    model, *rates = lines[header + 1].split()
-    assert model == "head"
-    assert len(rates) == 5
-    assert min(map(float, rates)) > 0
-    assert sum(line.startswith("head: ours / ") for line in lines) == 4
