@@ -233,7 +233,8 @@ def test_every_parameter_of_the_template_has_a_tested_pattern() -> None:
 def test_the_images_are_of_pinned_versions_that_the_project_has() -> None:
     dockerfile = (DEPLOY / "Dockerfile").read_text()
     images = re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
-    assert all(re.search(r":\d[\w.]+$", image) for image in images if image != "worker")
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)$", dockerfile, re.MULTILINE))
+    assert all(re.search(r":\d[\w.]+$", image) for image in images if image not in stages)
     (beam,) = re.findall(r"^apache-beam==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
     assert f"apache/beam_python3.11_sdk:{beam}" in images
     (uv,) = re.findall(r"^UV_VERSION := (\S+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
