@@ -50,7 +50,7 @@ def run_embed(*arguments: object) -> tuple[int, str]:
 
 
 def _ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=600)
     return process.returncode, output
 
 
