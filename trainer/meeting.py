@@ -156,8 +156,9 @@ class Meeting:
                 self._forget_those_gone()
                 with contextlib.suppress(OSError):
                     self._receive(listener.accept()[0])
-        for rank, peer in self._peers.items():
+        for peer in self._peers.values():
             peer.send({"value": self.workers})
+        for rank, peer in self._peers.items():
             self._listen_to(rank, peer)
 
     def _receive(self, connection: socket.socket) -> None:

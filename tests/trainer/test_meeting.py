@@ -4,7 +4,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -172,6 +172,26 @@ def test_a_worker_that_fails_says_why() -> None:
     failed = errors(on_all(cluster, act))
     told = f"WorkerGoneError: worker 2 of 3 ({addresses_of(cluster[0])[2]}) ended: the disk is full: start all again"
     assert failed == [told, told, "RunError: the disk is full\nmore"]
+
+
+def test_all_are_met_before_the_end_of_one_is_told() -> None:
+    cluster = clusters(3)
+    host, port = addresses_of(cluster[0])[0].split(":")
+    hello, value, gone = {"hello": meeting_module._HELLO}, {"value": 3}, {"gone": "worker 2 ended"}
+
+    @contextlib.contextmanager
+    def worker(rank: int, *words: dict[str, Any]) -> Iterator[Callable[[], Any]]:
+        with connected(host, int(port)) as connection, connection.makefile() as lines:
+            for said in ({**hello, "rank": rank, "workers": 3}, *words):
+                connection.sendall(json.dumps(said).encode() + b"\n")
+            assert json.loads(lines.readline()) == hello
+            yield lambda: json.loads(lines.readline())
+
+    with ThreadPoolExecutor(1) as pool:
+        chief = pool.submit(lambda: Meeting.of(cluster[0], timeout=20))
+        with worker(2, gone), worker(1) as heard:
+            assert [heard(), heard()] == [value, gone]
+            chief.result().leave()
 
 
 def test_workers_that_end_together_are_not_missed() -> None:
