@@ -289,9 +289,10 @@ class _Peer:
         return line
 
     def is_closed(self) -> bool:
-        """Tells whether the other end has closed the connection and everything from it has been read."""
+        """Tells whether the other end has closed the connection and everything from it has been received."""
         try:
-            return self.wait(0) and not self._connection.recv(1, socket.MSG_PEEK)
+            is_readable = bool(select.select([self._connection], [], [], 0)[0])
+            return is_readable and not self._connection.recv(1, socket.MSG_PEEK)
         except OSError:
             return True
 

@@ -123,8 +123,8 @@ def test_a_worker_that_starts_again_before_all_are_there_counts_once() -> None:
 
 def test_a_worker_that_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = clusters(3)
-    failed = errors(on_all(cluster[:2], lambda meeting: None, timeout=1))
-    missing = f"worker 2 of 3 ({addresses_of(cluster[0])[2]}) did not come up within 1 seconds"
+    failed = errors(on_all(cluster[:2], lambda meeting: None, timeout=3))
+    missing = f"worker 2 of 3 ({addresses_of(cluster[0])[2]}) did not come up within 3 seconds"
     assert len(failed) == 2
     assert failed[0].startswith(f"RunError: {missing}: start all workers")
     assert failed[1].startswith(f"WorkerGoneError: worker 0 of 3 ({addresses_of(cluster[0])[0]}) ended: {missing}")
