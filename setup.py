@@ -17,7 +17,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.12",
     packages=find_packages(include=["beam_pipelines*", "trainer*", "serving*"]),
-    package_data={"": ["py.typed"], "beam_pipelines": ["templates/*"]},
+    package_data={"": ["py.typed"], "beam_pipelines": ["templates/*"], "trainer": ["templates/*"]},
     entry_points={"console_scripts": ["museum-beam-worker = beam_pipelines.process_worker:main"]},
     install_requires=CHECK + WRITE,
     extras_require={
@@ -29,7 +29,7 @@ setup(
             "tensorflow-transform>=1.21,<1.22",
             *TENSORFLOW,
         ],
-        "train": [*TENSORFLOW, "tensorboard>=2.20"],
+        "train": [*TENSORFLOW, "matplotlib>=3.10", "tensorboard>=2.20"],
         "serve": TENSORFLOW,
         "dev": [
             "gcp-storage-emulator>=2024.8",
@@ -39,6 +39,7 @@ setup(
             "pytest-timeout>=2",
             "pytest-xdist>=3",
             "ruff>=0.14",
+            "scikit-learn>=1.7",
             "types-protobuf",
             "types-requests",
         ],

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from beam_pipelines.child_process import run_in_child
 from beam_pipelines.commands import run_command
 from beam_pipelines.dataset import BACKBONE_WEIGHTS_FILE, PLAN_DIRECTORY, PLAN_FILE
-from beam_pipelines.embed_options import parse_arguments
+from beam_pipelines.embedding.options import parse_arguments
 from beam_pipelines.locks import only_run_in
 
 
@@ -34,7 +34,7 @@ def _embed(arguments: list[str]) -> int:
         failed = 0 if _is_prepared(run.output) else run_in_child(_prepare, arguments)
         if failed:
             return failed
-        from beam_pipelines.embed_phases import embed_phase
+        from beam_pipelines.embedding.phases import embed_phase
 
         print(embed_phase(options, run, beam_arguments))  # noqa: T201
     return 0
@@ -46,7 +46,7 @@ def _is_prepared(output: str) -> bool:
 
 
 def _prepare(arguments: list[str]) -> None:
-    from beam_pipelines.embed_phases import prepare_phase
+    from beam_pipelines.embedding.phases import prepare_phase
 
     prepare_phase(*parse_arguments(arguments))
 

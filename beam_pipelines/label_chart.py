@@ -1,26 +1,19 @@
 """A chart of how common labels are: the commonest by name, and all of them by rank."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 
-from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from beam_pipelines import files
-from beam_pipelines.artwork import clean_text
+from beam_pipelines.drawing import GREY, clipped, installed_fonts, write_png
 
 _NAMED = 40
-_NAME_CHARACTERS = 40
 # Up to so many ranks stand on a linear axis.
 _LINEAR_RANKS = 100
 _BLUE = "#4472b8"
-_GREY = "#6b6b6b"
 _RED = "#c0392b"
-# Those that are installed are tried in turn for letters that the one before lacks.
-_FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans", "Noto Sans Arabic", "Noto Sans Hebrew", "Arial Unicode MS")
 
 
 def draw_label_chart(counts: Mapping[str, int], path: str, *, attribute: str, threshold: int) -> None:
@@ -32,25 +25,18 @@ def draw_label_chart(counts: Mapping[str, int], path: str, *, attribute: str, th
         attribute: whose values the labels are.
         threshold: pictures that a label needs to become a class.
     """
-    fonts = [name for name in _FONTS if name in font_manager.get_font_names()]
+    fonts = installed_fonts()
     named = dict(list(counts.items())[:_NAMED])
     layout = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.12, wspace=0.04)
     figure = Figure(figsize=(14, 3 + 0.2 * len(named)), dpi=110, layout=layout)
     bars, ranks = figure.subplots(1, 2)
     for axes in (bars, ranks):
         axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(_GREY)
-        axes.tick_params(colors=_GREY, labelcolor="black", labelsize=9)
+        axes.spines[["left", "bottom"]].set_color(GREY)
+        axes.tick_params(colors=GREY, labelcolor="black", labelsize=9)
     _draw_named(bars, named, title=_title(counts, attribute), fonts=fonts)
     _draw_ranks(ranks, list(counts.values()), threshold=threshold)
-    with warnings.catch_warnings(), files.open_to_write(path) as file:
-        warnings.filterwarnings("ignore", message=r"(?s)Glyph .* missing from")
-        figure.savefig(file, format="png")
-
-
-def clipped(label: str) -> str:
-    """Returns a label as one short line that can be drawn."""
-    return clean_text(label, max_characters=_NAME_CHARACTERS) or "?"
+    write_png(figure, path)
 
 
 def _title(counts: Mapping[str, int], attribute: str) -> str:
@@ -65,7 +51,7 @@ def _draw_named(axes: Axes, named: Mapping[str, int], *, title: str, fonts: Sequ
         return
     places = range(len(named))
     bars = axes.barh(places, list(named.values()), height=0.72, color=_BLUE)
-    axes.bar_label(bars, labels=[f"{count:,}" for count in named.values()], padding=3, fontsize=8.5, color=_GREY)
+    axes.bar_label(bars, labels=[f"{count:,}" for count in named.values()], padding=3, fontsize=8.5, color=GREY)
     names = [clipped(name) for name in named]
     axes.set_yticks(places, labels=names, family=fonts, parse_math=False)
     axes.set_ylim(len(named) - 0.4, -0.6)
@@ -114,7 +100,7 @@ def _draw_ranks(axes: Axes, counts: Sequence[int], *, threshold: int) -> None:
 
 def _say_empty(axes: Axes) -> None:
     axes.set_axis_off()
-    axes.text(0, 0.9, "no picture has a value", transform=axes.transAxes, va="top", color=_GREY)
+    axes.text(0, 0.9, "no picture has a value", transform=axes.transAxes, va="top", color=GREY)
 
 
 _THOUSANDS = FuncFormatter(lambda value, _: f"{value:,.0f}")

@@ -8,17 +8,10 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
+from beam_pipelines.command_options import Group, make_command_parser, taken
 from beam_pipelines.errors import OptionError
 from beam_pipelines.fetch.fetcher import FetchLimits
-from beam_pipelines.row_options import (
-    Group,
-    Reading,
-    SourcedRows,
-    add_reading_arguments,
-    add_row_arguments,
-    fetch_limits,
-    taken,
-)
+from beam_pipelines.row_options import Reading, SourcedRows, add_reading_arguments, add_row_arguments, fetch_limits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,12 +77,11 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[LabelsOptions, Reading, l
 
 def make_parser() -> argparse.ArgumentParser:
     """Returns the parser of `python -m beam_pipelines.labels`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m beam_pipelines.labels",
-        description="Counts the pictures of each value of an attribute, tells which attributes there are, or lists the "
+    parser = make_command_parser(
+        "beam_pipelines.labels",
+        "Counts the pictures of each value of an attribute, tells which attributes there are, or lists the "
         "works, from metadata alone: what to know before classes are chosen.",
-        epilog="Options that are not listed here are Apache Beam's, such as --runner.",
-        allow_abbrev=False,
+        of_beam="--runner",
     )
     add_row_arguments(parser.add_argument_group("source"))
     _add_output_options(parser.add_argument_group("output; local or gs://"))

@@ -10,18 +10,18 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from beam_pipelines.command_options import (
+    MAX_REJECT_FRACTION,
+    Group,
+    add_reject_fraction,
+    check_reject_fraction,
+    make_command_parser,
+    taken,
+)
 from beam_pipelines.dataset import TRAIN, VALIDATION
 from beam_pipelines.errors import OptionError
 from beam_pipelines.images import ImageLimits
-from beam_pipelines.row_options import (
-    Group,
-    Reading,
-    SourcedRows,
-    add_reading_arguments,
-    add_row_arguments,
-    fetch_limits,
-    taken,
-)
+from beam_pipelines.row_options import Reading, SourcedRows, add_reading_arguments, add_row_arguments, fetch_limits
 from beam_pipelines.sources import ReadOptions, SourceOptions
 
 # Grows when the same options would give another data set.
@@ -95,14 +95,13 @@ class RunOptions(Reading):
     write_images: str = ""
     retry_rejected: bool = False
     no_wait: bool = False
-    max_reject_fraction: float = 0.5
+    max_reject_fraction: float = MAX_REJECT_FRACTION
     fetch_threads: int = 16
     cache_bytes: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.max_reject_fraction <= 1:
-            raise OptionError(f"--max_reject_fraction {self.max_reject_fraction} is not between 0 and 1")
+        check_reject_fraction(self.max_reject_fraction)
         if self.fetch_threads < 1:
             raise OptionError(f"--fetch_threads {self.fetch_threads} is not positive")
         if self.cache_bytes < 0:
@@ -126,12 +125,11 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[DatasetOptions, RunOption
 
 def make_parser() -> argparse.ArgumentParser:
     """Returns the parser of `python -m beam_pipelines.ingest`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m beam_pipelines.ingest",
-        description="Turns a collection's metadata into sharded TFRecords of checked, shrunk pictures and their "
+    parser = make_command_parser(
+        "beam_pipelines.ingest",
+        "Turns a collection's metadata into sharded TFRecords of checked, shrunk pictures and their "
         "classes. A run that was stopped goes on where it was when the same command is given again.",
-        epilog="Options that are not listed here are Apache Beam's, such as --runner and --direct_num_workers.",
-        allow_abbrev=False,
+        of_beam="--runner and --direct_num_workers",
     )
     add_row_arguments(parser.add_argument_group("source"))
     _add_choice_options(parser.add_argument_group("choice of labels and pictures"))
@@ -216,12 +214,7 @@ def _add_run_options(group: Group) -> None:
     group.add_argument(
         "--no_wait", action="store_true", help="DataflowRunner: end when the job that writes the shards is submitted"
     )
-    group.add_argument(
-        "--max_reject_fraction",
-        type=float,
-        default=0.5,
-        help="fail if more of the pictures than this are rejected (default: %(default)s)",
-    )
+    add_reject_fraction(group)
     group.add_argument(
         "--fetch_threads", type=int, default=16, help="pictures at a time in each process (default: %(default)s)"
     )

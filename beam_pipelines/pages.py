@@ -1,4 +1,7 @@
-"""Pages for people: a template of this package becomes one HTML file that loads nothing from anywhere.
+"""Pages for people: a template becomes one HTML file that loads nothing from anywhere.
+
+A template, and the styles and scripts that it names, lie in the folder `templates/` of a package, or in that of this
+one, which has what all pages share: `base.html`, `charts.html`, `pieces.html` and `page.css`.
 
 Values are escaped, and characters that do not show or that turn the text around are written out. The page's
 Content-Security-Policy allows its own styles and scripts by their hashes, pictures that lie in it, and nothing else.
@@ -13,9 +16,15 @@ import jinja2
 from markupsafe import Markup
 
 
-def render_page(template: str, **values: Any) -> str:
-    """Returns the page that the template `template` makes of `values`; it can be encoded as UTF-8."""
-    return _environment().get_template(template).render(values)
+def render_page(template: str, *, package: str = __package__, **values: Any) -> str:
+    """Returns a page that can be encoded as UTF-8.
+
+    Args:
+        template: the name of its file.
+        package: where that lies.
+        **values: what the template lays out.
+    """
+    return _environment(package).get_template(template).render(values)
 
 
 def thousands(count: int) -> str:
@@ -42,9 +51,9 @@ def visible(value: Any) -> Any:
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
+def _environment(package: str) -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(__package__),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(name) for name in dict.fromkeys((package, __package__))]),
         autoescape=True,
         finalize=visible,
         trim_blocks=True,
@@ -56,13 +65,14 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _source(name: str) -> Markup:
-    """Returns a style or script of this package's own as it stands."""
-    loader = _environment().loader
-    assert isinstance(loader, jinja2.PackageLoader)  # noqa: S101  (tells the type)
-    return Markup(loader.get_source(_environment(), name)[0])  # noqa: S704  (a file of the package)
+@jinja2.pass_environment
+def _source(environment: jinja2.Environment, name: str) -> Markup:
+    """Returns a style or script of one of the packages as it stands."""
+    assert environment.loader  # noqa: S101  (tells the type)
+    return Markup(environment.loader.get_source(environment, name)[0])  # noqa: S704  (a file of a package)
 
 
-def _integrity(name: str) -> str:
-    digest = hashlib.sha256(_source(name).encode()).digest()
+@jinja2.pass_environment
+def _integrity(environment: jinja2.Environment, name: str) -> str:
+    digest = hashlib.sha256(_source(environment, name).encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"

@@ -14,7 +14,9 @@ from beam_pipelines.options import FORMAT_VERSION, DatasetOptions
 from beam_pipelines.plan_files import Account, PlanFiles, planned_shards, read_account, rejected_line
 from beam_pipelines.reason_examples import as_dropped, merge_examples
 from beam_pipelines.rejects import Kind, Reason
-from beam_pipelines.report import PictureSizes, Thumbnail, render_report
+from beam_pipelines.report.contact_sheet import Thumbnail
+from beam_pipelines.report.page import render_report
+from beam_pipelines.report.sizes import PictureSizes
 from beam_pipelines.thumbnails import read_thumbnails
 
 _LOGGER = logging.getLogger(__name__)

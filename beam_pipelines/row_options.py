@@ -3,18 +3,16 @@
 Imports neither Beam nor TensorFlow, so that a command can say what is wrong with its options at once.
 """
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from beam_pipelines.command_options import Group, add_shared_filesystem, add_verbose, taken
 from beam_pipelines.errors import OptionError
 from beam_pipelines.fetch.fetcher import FetchLimits
 from beam_pipelines.sources import IMAGES_FROM, MET_API, MET_MIRROR, SOURCE_NAMES, ReadOptions, RowOptions
 
 BIGQUERY_METHODS = ("direct_read", "export")
-
-Group = argparse._ArgumentGroup
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,12 +84,6 @@ class Reading:
             max_bytes_billed=self.max_bytes_billed,
             project=project,
         )
-
-
-def taken(values: dict[str, Any], options: type[Any]) -> dict[str, Any]:
-    """Returns those parsed values that are fields of the dataclass `options`; lists become tuples."""
-    names = [field.name for field in dataclasses.fields(options) if field.name in values]
-    return {name: tuple(values[name]) if isinstance(values[name], list) else values[name] for name in names}
 
 
 def fetch_limits(values: dict[str, Any], *, max_bytes: int) -> FetchLimits:
@@ -204,9 +196,5 @@ def add_reading_arguments(group: Group) -> None:
     group.add_argument(
         "--max_bytes_billed", type=int, default=0, help="do not start a query that scans more (default: no bound)"
     )
-    group.add_argument(
-        "--shared_filesystem",
-        action="store_true",
-        help="a cluster's workers see the same files under the same paths as this machine",
-    )
-    group.add_argument("--verbose", action="store_true", help="log more, and show errors whole")
+    add_shared_filesystem(group)
+    add_verbose(group)

@@ -5,18 +5,19 @@ shard is the mark that it is done. Whatever an earlier run left that is still tr
 """
 
 import collections
-import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from typing import Any, BinaryIO
 
 from beam_pipelines import files
-from beam_pipelines.counters import Counters
 from beam_pipelines.dataset import Feature, Shard
 from beam_pipelines.images import Picture
+from beam_pipelines.outcomes import Outcome, Written, is_whole, parted, write_outcomes
+from beam_pipelines.picture_threads import PictureThreads, done, in_order
 from beam_pipelines.plan_files import (
     Account,
     DroppedPicture,
@@ -29,18 +30,6 @@ from beam_pipelines.rejects import Dropped, Kind, Reason, RejectedError
 from beam_pipelines.tfrecords import CorruptRecordError, decode_example, encode_example, frame, read_records
 
 _FRAMING = 16
-_PIECE_BYTES = 1 << 20
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Written:
-    """A picture that became an example: the framed record, and the picture's line in the account."""
-
-    record: bytes
-    picture: WrittenPicture
-
-
-Outcome = Written | DroppedPicture
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,8 +58,10 @@ class ShardContent:
     labels: Mapping[int, int]
 
 
-class ShardWriter:
+class ShardWriter(PictureThreads):
     """Writes shards of one data set; several shards may be written at the same time, from several threads.
+
+    It counts `fetch/ok`, `fetch/bytes`, `fetch/msec` and `rejected/…`.
 
     Args:
         plan: the data set's plan.
@@ -91,22 +82,12 @@ class ShardWriter:
         keep: Callable[[str, bytes], None] = lambda uri, data: None,
         on_outcome: Callable[[int, int], None] = lambda done, rejected: None,
     ) -> None:
+        super().__init__(threads, on_outcome=on_outcome)
         self._plan = plan
         self._fetch = fetch
         self._shrink = shrink
         self._keep = keep
         self._window = 4 * threads
-        self._pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="picture")
-        self._on_outcome = on_outcome
-        self._counters = Counters()
-
-    def close(self) -> None:
-        """Ends the threads; pictures not yet begun are not fetched."""
-        self._pool.shutdown(cancel_futures=True)
-
-    def take_counters(self) -> dict[str, int]:
-        """Returns what was counted since the last call: `fetch/ok`, `fetch/bytes`, `fetch/msec`, `rejected/…`."""
-        return self._counters.take()
 
     def ensure(self, shard: Shard, *, retry_rejected: bool = False) -> Account:
         """Writes the shard unless it is there and true to its account.
@@ -136,7 +117,7 @@ class ShardWriter:
         settled.update(
             {picture.key: Written(record=b"", picture=picture) for picture in (known.written if known else ())}
         )
-        written, dropped = _part(self._outcomes(shard, settled, {}, None), on_record=lambda record: None)
+        written, dropped = parted(self._outcomes(shard, settled, {}, None), on_record=lambda record: None)
         account = Account(size=0, sha256="", written=written, dropped=dropped)
         files.write_json(self._plan.check(shard), account.to_json())
         return account
@@ -175,27 +156,18 @@ class ShardWriter:
         old: BinaryIO | None,
     ) -> Iterator[Outcome]:
         """Yields the outcome of each planned row, in order, while the threads work a window ahead."""
-        pending: collections.deque[concurrent.futures.Future[Outcome] | Outcome | _Reusable] = collections.deque()
 
-        def next_outcome() -> Outcome:
-            waiting = pending.popleft()
-            if isinstance(waiting, concurrent.futures.Future):
-                waiting = waiting.result()
-            elif isinstance(waiting, _Reusable):
+        def begun(row: PlannedPicture) -> Future[Outcome | _Reusable]:
+            ready = settled.get(row.artwork.key) or reusable.get(row.artwork.key)
+            return done(ready) if ready else self._pool.submit(self._picture, row)
+
+        for outcome in in_order(map(begun, read_rows(self._plan, shard)), window=self._window):
+            if isinstance(outcome, _Reusable):
                 assert old is not None  # noqa: S101  (what is reusable was found in it)
-                old.seek(waiting.offset)
-                waiting = Written(record=old.read(waiting.length), picture=waiting.picture)
-            self._on_outcome(1, int(isinstance(waiting, DroppedPicture) and _is_rejected(waiting)))
-            return waiting
-
-        for row in read_rows(self._plan, shard):
-            key = row.artwork.key
-            ready = settled.get(key) or reusable.get(key)
-            pending.append(ready or self._pool.submit(self._picture, row))
-            if len(pending) >= self._window:
-                yield next_outcome()
-        while pending:
-            yield next_outcome()
+                old.seek(outcome.offset)
+                outcome = Written(record=old.read(outcome.length), picture=outcome.picture)
+            self._on_outcome(1, int(isinstance(outcome, DroppedPicture) and _is_rejected(outcome)))
+            yield outcome
 
     def _picture(self, row: PlannedPicture) -> Outcome:
         counters: dict[str, int] = {}
@@ -225,56 +197,6 @@ class ShardWriter:
             return data
         finally:
             counters["fetch/msec"] = round(1000 * (time.perf_counter() - started))
-
-
-def is_whole(plan: PlanFiles, shard: Shard, account: Account) -> bool:
-    """Tells whether the shard is there and true to its account."""
-    path = plan.shard(shard)
-    if not files.exists(path) or files.size(path) != account.size:
-        return False
-    with files.open_to_read(path) as file:
-        return sha256_of(file) == account.sha256
-
-
-def write_outcomes(plan: PlanFiles, shard: Shard, outcomes: Iterable[Outcome]) -> Account:
-    """Writes what became of a shard's pictures: when all are known the account, then the shard; returns the account."""
-    with files.staged(plan.shard(shard)) as path:
-        with open(path, "wb") as raw:
-            file = _HashedFile(raw)
-            written, dropped = _part(outcomes, on_record=file.write)
-            size, sha256 = file.finish()
-        account = Account(size=size, sha256=sha256, written=written, dropped=dropped)
-        files.write_json(plan.account(shard), account.to_json())
-    return account
-
-
-class _HashedFile:
-    """Writes and hashes in large pieces: each gives up the interpreter's lock, and has to wait for it again."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._digest = hashlib.sha256()
-        self._pieces: list[bytes] = []
-        self._waiting = 0
-        self._size = 0
-
-    def write(self, piece: bytes) -> None:
-        self._pieces.append(piece)
-        self._waiting += len(piece)
-        if self._waiting >= _PIECE_BYTES:
-            self._flush()
-
-    def finish(self) -> tuple[int, str]:
-        """Writes what is left; returns the size in bytes and the hash (hex) of all."""
-        self._flush()
-        return self._size, self._digest.hexdigest()
-
-    def _flush(self) -> None:
-        block = b"".join(self._pieces)
-        self._digest.update(block)
-        self._file.write(block)
-        self._size += len(block)
-        self._pieces, self._waiting = [], 0
 
 
 def read_content(
@@ -347,21 +269,6 @@ def without_duplicates(account: Account, keys: Collection[str], rows: Iterable[P
     return dataclasses.replace(account, written=written, dropped=(*account.dropped, *doubles))
 
 
-def _part(
-    outcomes: Iterable[Outcome], *, on_record: Callable[[bytes], None]
-) -> tuple[tuple[WrittenPicture, ...], tuple[DroppedPicture, ...]]:
-    """Returns the pictures that were written and those that were dropped; hands each record on as it comes."""
-    written: list[WrittenPicture] = []
-    dropped: list[DroppedPicture] = []
-    for outcome in outcomes:
-        if isinstance(outcome, Written):
-            written.append(outcome.picture)
-            on_record(outcome.record)
-        else:
-            dropped.append(outcome)
-    return tuple(written), tuple(dropped)
-
-
 def _still_dropped(account: Account | None, *, retry_rejected: bool) -> dict[str, DroppedPicture]:
     """Returns by key the dropped pictures of an account that are not to be tried again."""
     return {
@@ -384,14 +291,6 @@ def _index(file: BinaryIO, known: Mapping[str, WrittenPicture]) -> dict[str, _Re
                 found[key] = _Reusable(offset=offset, length=length, picture=known[key])
             offset += length
     return found
-
-
-def sha256_of(file: BinaryIO) -> str:
-    """Returns the hash of the bytes that are left in a file, hex."""
-    digest = hashlib.sha256()
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _is_rejected(picture: DroppedPicture) -> bool:

@@ -9,7 +9,7 @@ from beam_pipelines.choice import key_rank
 from beam_pipelines.dataset import Feature, Shard
 from beam_pipelines.images import thumbnail
 from beam_pipelines.plan_files import PlanFiles
-from beam_pipelines.report import Thumbnail
+from beam_pipelines.report.contact_sheet import Thumbnail
 from beam_pipelines.shards import read_rows
 
 _SIDE = 128

@@ -27,9 +27,7 @@ import dataclasses
 import json
 import os
 import pathlib
-import platform
 import shutil
-import signal
 import statistics
 import sys
 import tempfile
@@ -37,12 +35,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from beam_pipelines.dataset import INFO_FILE
-from beam_pipelines.errors import OptionError, RunError, UserError
+from beam_pipelines.errors import RunError
 from beam_pipelines.plan_files import PlanFiles
 from benchmarks import contestants, nginx, pictures, processes
+from benchmarks.command import end_when_told, exit_code, machine, make_parser, positive
 from benchmarks.contestants import Job
 from benchmarks.embed_loops import LOOPS
-from benchmarks.figures import Figures, aligned, figures, medians, positive, verdict
+from benchmarks.figures import Figures, aligned, figures, medians, verdict
 from benchmarks.pictures import SMALL
 from benchmarks.processes import Usage
 from trainer.models import check_backbone
@@ -202,6 +201,19 @@ def compare(backbone: str, *, pictures: int, rounds: int) -> bool:
     return all(met for _, met in told)
 
 
+def compare_all(options: argparse.Namespace) -> bool:
+    """Compares all contestants with each backbone in turn; returns whether all goals are met."""
+    for backbone in options.backbones:
+        check_backbone(backbone)
+    met = [
+        compare(
+            backbone, pictures=options.pictures or _PICTURES.get(backbone, _DEFAULT_PICTURES), rounds=options.rounds
+        )
+        for backbone in options.backbones
+    ]
+    return all(met)
+
+
 @contextlib.contextmanager
 def _bench(backbone: str, counts: Sequence[int]) -> Iterator[Bench]:
     """Ingests data sets of so many pictures; gives them with a folder that is removed in the end."""
@@ -234,9 +246,7 @@ def _many(text: str) -> int:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.embed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser("benchmarks.embed", __doc__)
     parser.add_argument("--backbones", nargs="+", metavar="NAME", default=list(_PICTURES), help="in turn (%(default)s)")
     parser.add_argument(
         "--pictures",
@@ -249,24 +259,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     """Runs the command; returns its exit code."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
+    end_when_told()
     options = parse()
-    print(f"{platform.machine()}, {contestants.cores()} cores, Python {platform.python_version()}")
-    try:
-        for backbone in options.backbones:
-            check_backbone(backbone)
-        met = [
-            compare(
-                backbone,
-                pictures=options.pictures or _PICTURES.get(backbone, _DEFAULT_PICTURES),
-                rounds=options.rounds,
-            )
-            for backbone in options.backbones
-        ]
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, OptionError) else 1
-    return 0 if all(met) else 1
+    print(machine())
+    return exit_code(lambda: compare_all(options))
 
 
 if __name__ == "__main__":

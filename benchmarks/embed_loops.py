@@ -8,8 +8,6 @@
 No Beam, no checks but those of the records, nothing written. Weights are random ones of a fixed seed.
 """
 
-import argparse
-import collections
 import concurrent.futures
 import functools
 import itertools
@@ -20,7 +18,9 @@ from typing import Any
 
 from beam_pipelines import dataset, tfrecords
 from beam_pipelines.commands import native_messages_held_back
-from beam_pipelines.embed_model import BackboneEmbedder
+from beam_pipelines.embedding.model import BackboneEmbedder
+from beam_pipelines.picture_threads import in_order
+from benchmarks.command import make_parser
 from benchmarks.contestants import cores
 
 # Of pixels in memory: enough that the processor's caches do not keep them.
@@ -69,14 +69,9 @@ LOOPS: dict[str, Callable[..., int]] = {"ready": ready, "bare": bare, "single": 
 
 def _pixels_ahead(embedder: BackboneEmbedder, folder: pathlib.Path, *, pictures: int, window: int) -> Iterator[Any]:
     """Yields the pixels of the data set's first pictures, in order, made on a thread a core."""
-    pending: collections.deque[concurrent.futures.Future[Any]] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(cores()) as pool:
-        for jpeg in itertools.islice(read_jpegs(folder), pictures):
-            pending.append(pool.submit(embedder.pixels, jpeg))
-            if len(pending) >= window:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+        jpegs = itertools.islice(read_jpegs(folder), pictures)
+        yield from in_order((pool.submit(embedder.pixels, jpeg) for jpeg in jpegs), window=window)
 
 
 def _batches(pixels: Iterator[Any], size: int) -> Iterator[Sequence[Any]]:
@@ -86,11 +81,7 @@ def _batches(pixels: Iterator[Any], size: int) -> Iterator[Sequence[Any]]:
 
 def main() -> int:
     """Runs one loop and prints how many pictures went through it; returns 0."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.embed_loops",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("benchmarks.embed_loops", __doc__)
     parser.add_argument("loop", choices=list(LOOPS))
     parser.add_argument("--dataset", type=pathlib.Path, required=True, help="of ingest, at least one batch of pictures")
     parser.add_argument("--backbone", required=True, help="one of trainer.models")

@@ -1,6 +1,5 @@
 """What runs on few and on many pictures tell: the running rate apart from the start-up, medians, tables, verdicts."""
 
-import argparse
 import dataclasses
 import statistics
 from collections.abc import Sequence
@@ -73,11 +72,3 @@ def verdict(what: str, values: Sequence[float], *, goal: float | None) -> tuple[
     met = goal is None or median >= goal
     aim = "" if goal is None else f", goal {goal:g}: {'met' if met else 'missed'}"
     return f"{what}: {median:.2f} ({min(values):.2f} to {max(values):.2f}{aim})", met
-
-
-def positive(text: str) -> int:
-    """Returns the whole number that an option gives; raises ArgumentTypeError for one below 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is below 1")
-    return value

@@ -21,17 +21,14 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-import platform
 import shutil
-import signal
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 
-from beam_pipelines.errors import UserError
 from benchmarks import contestants, nginx, pictures, processes
+from benchmarks.command import end_when_told, exit_code, machine, make_parser, positive
 from benchmarks.contestants import Contestant, Job
-from benchmarks.figures import Figures, aligned, figures, medians, positive, verdict
+from benchmarks.figures import Figures, aligned, figures, medians, verdict
 from benchmarks.pictures import LARGE, SMALL, TINY, Kind
 from benchmarks.processes import Usage
 
@@ -189,7 +186,7 @@ def _site(kinds: tuple[Kind, ...]) -> Iterator[tuple[Site, pathlib.Path]]:
     """Draws and serves `kinds`; gives the site and the folder of the pictures."""
     root = pictures.drawn(kinds)
     with nginx.serve(root) as base, tempfile.TemporaryDirectory(prefix="benchmark-ingest-") as folder:
-        print(f"{platform.machine()}, {contestants.cores()} cores, Python {platform.python_version()}")
+        print(machine())
         yield Site(base=base, folder=pathlib.Path(folder)), root
 
 
@@ -201,9 +198,7 @@ def _contestant(name: str, options: argparse.Namespace) -> Contestant:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.ingest", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser("benchmarks.ingest", __doc__)
     parser.add_argument("--quick", action="store_true", help="few pictures and one round: minutes, but rough")
     parser.add_argument("--rounds", type=positive, help="how often everyone takes a turn (3; 1 with --quick)")
     parser.add_argument("--kinds", nargs="+", choices=list(_KINDS), default=list(_KINDS), help="of pictures (both)")
@@ -224,14 +219,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     """Runs the command; returns its exit code."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
+    end_when_told()
     options = parse()
-    try:
-        met = run_memory(options) if options.memory else run_comparison(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0 if met else 1
+    return exit_code(lambda: run_memory(options) if options.memory else run_comparison(options))
 
 
 if __name__ == "__main__":

@@ -19,14 +19,15 @@ import argparse
 import csv
 import dataclasses
 import pathlib
-import signal
 import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 
-from beam_pipelines.errors import RunError, UserError
+from beam_pipelines.errors import RunError
 from benchmarks import catalogue, processes
+from benchmarks.command import end_when_told, exit_code, make_parser, positive
+from benchmarks.figures import aligned
 from benchmarks.processes import Usage
 
 _FEW = 10
@@ -143,8 +144,7 @@ def table(ours: Sequence[Round], pandas: Sequence[Round], *, rows: int) -> str:
                 *(f"{statistics.median(values) / 1e6:.0f}" for values in memory),
             )
         )
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines)
+    return aligned(lines)
 
 
 def verdict(what: str, values: Sequence[float], *, goal: float | None = None) -> tuple[str, bool]:
@@ -188,27 +188,14 @@ def _rows(text: str) -> int:
     return value
 
 
-def _rounds(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is below 1")
-    return value
-
-
 def main() -> int:
     """Runs the command; returns its exit code."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.labels", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    end_when_told()
+    parser = make_parser("benchmarks.labels", __doc__)
     parser.add_argument("--rows", type=_rows, default=485_000, help="of the catalogue (%(default)s)")
-    parser.add_argument("--rounds", type=_rounds, default=3, help="how often both take a turn (%(default)s)")
+    parser.add_argument("--rounds", type=positive, default=3, help="how often both take a turn (%(default)s)")
     options = parser.parse_args()
-    try:
-        return 0 if compare(rows=options.rows, rounds=options.rounds) else 1
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return exit_code(lambda: compare(rows=options.rows, rounds=options.rounds))
 
 
 if __name__ == "__main__":

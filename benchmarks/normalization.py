@@ -1,9 +1,9 @@
 """Measures how long TensorFlow Transform takes over embeddings, and how much memory, and prints a table.
 
 Vectors of 2,048 normally distributed numbers are drawn into a training shard, 5,000 of them and 50,000, and fitted by
-`beam_pipelines.normalization.fit`, each in a process of its own; `nothing` is a process that only imports TensorFlow
-Transform and Beam. The fit, without the imports, must take at most 7 seconds for the 5,000 vectors, and ten times the
-vectors must take at most 64 MB more memory: they are read as a stream.
+`beam_pipelines.embedding.normalization.fit`, each in a process of its own; `nothing` is a process that only imports
+TensorFlow Transform and Beam. The fit, without the imports, must take at most 7 seconds for the 5,000 vectors, and ten
+times the vectors must take at most 64 MB more memory: they are read as a stream.
 
 Ends with 0 if the goals are met, 1 if one is missed or something fails, 2 if an option is wrong.
 """
@@ -12,7 +12,6 @@ import argparse
 import dataclasses
 import json
 import pathlib
-import signal
 import sys
 import tempfile
 import time
@@ -21,10 +20,11 @@ import numpy as np
 
 from beam_pipelines import files
 from beam_pipelines.dataset import EMBEDDING, TRAIN, Shard
-from beam_pipelines.errors import UserError
 from beam_pipelines.plan_files import PlanFiles
 from beam_pipelines.tfrecords import encode_example, frame
 from benchmarks import processes
+from benchmarks.command import end_when_told, exit_code, make_parser
+from benchmarks.figures import aligned
 from benchmarks.processes import Usage
 
 _WIDTH = 2_048
@@ -62,7 +62,8 @@ def draw(directory: str, *, vectors: int) -> None:
 
 def fit(directory: str, result: str, *, vectors: int) -> None:
     """Fits what `draw` wrote and writes what that took, as JSON; with no vectors it only imports."""
-    from beam_pipelines import normalization, transform_graph  # noqa: F401  (imports TensorFlow Transform)
+    from beam_pipelines import transform_graph  # noqa: F401  (imports TensorFlow Transform)
+    from beam_pipelines.embedding import normalization
 
     wall, cpu = time.perf_counter(), time.process_time()
     if vectors:
@@ -99,8 +100,7 @@ def table(measurements: list[Measurement]) -> str:
         )
         for one in measurements
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows)
+    return aligned(rows)
 
 
 def compare() -> bool:
@@ -121,25 +121,22 @@ def compare() -> bool:
     return fast and small
 
 
+def run(options: argparse.Namespace) -> bool:
+    """Fits as the command asks itself to, or else measures it all; returns whether the goals are met."""
+    if not options.fit:
+        return compare()
+    directory, result, vectors = options.fit
+    fit(directory, result, vectors=int(vectors))
+    return True
+
+
 def main() -> int:
     """Runs the command; returns its exit code."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.normalization",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    end_when_told()
+    parser = make_parser("benchmarks.normalization", __doc__)
     parser.add_argument("--fit", nargs=3, metavar=("DIR", "RESULT", "VECTORS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    try:
-        if options.fit:
-            directory, result, vectors = options.fit
-            fit(directory, result, vectors=int(vectors))
-            return 0
-        return 0 if compare() else 1
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return exit_code(lambda: run(options))
 
 
 if __name__ == "__main__":

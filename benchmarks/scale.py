@@ -18,14 +18,13 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-import signal
 import statistics
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 
-from beam_pipelines.errors import RunError, UserError
+from beam_pipelines.errors import RunError
 from benchmarks import contestants, nginx, pictures, processes
+from benchmarks.command import end_when_told, exit_code, make_parser
 from benchmarks.contestants import Contestant, Job
 from benchmarks.pictures import LARGE
 from deploy.flink.cluster import LocalCluster, Settings
@@ -245,9 +244,7 @@ def _seconds(contestant: Contestant, folder: pathlib.Path, base: str, count: int
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.scale", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser("benchmarks.scale", __doc__)
     parser.add_argument("--rounds", type=int, default=1, help="how often both take a turn (%(default)s)")
     parser.add_argument("--runner", choices=("flink", "direct"), default="flink", help="(%(default)s)")
     parser.add_argument("--model", action="store_true", help="print what large collections take instead")
@@ -268,16 +265,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     """Runs the command; returns its exit code."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
+    end_when_told()
     options = parse()
     if options.model:
         print(model(options))
         return 0
-    try:
-        return 0 if measure(options) else 1
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return exit_code(lambda: measure(options))
 
 
 if __name__ == "__main__":

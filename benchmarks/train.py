@@ -23,19 +23,17 @@ import dataclasses
 import json
 import os
 import pathlib
-import platform
 import shutil
-import signal
 import socket
 import statistics
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 
-from beam_pipelines.errors import RunError, UserError
+from beam_pipelines.errors import RunError
 from benchmarks import processes, train_data
-from benchmarks.contestants import cores
-from benchmarks.figures import aligned, positive, verdict
+from benchmarks.command import end_when_told, exit_code, machine, make_parser, positive
+from benchmarks.figures import aligned, verdict
 from benchmarks.processes import Usage
 from benchmarks.train_marks import Pace, marks_of_run, pace, read_marks
 from trainer.options import HEAD, SMALL_CNN, model_defaults
@@ -330,9 +328,7 @@ def _bench(folder: pathlib.Path, tasks: Sequence[Task], options: argparse.Namesp
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser("benchmarks.train", __doc__)
     parser.add_argument("--only", nargs="+", choices=TABLES, default=list(TABLES), help="tables (all)")
     parser.add_argument("--models", nargs="+", choices=list(TASKS), default=list(TASKS), help="of fit and input (all)")
     parser.add_argument("--rounds", type=positive, default=3, help="how often everyone takes a turn (%(default)s)")
@@ -342,15 +338,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     """Runs the command; returns its exit code."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
+    end_when_told()
     options = parse()
-    print(f"{platform.machine()}, {cores()} cores, Python {platform.python_version()}")
-    try:
-        met = run(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0 if met else 1
+    print(machine())
+    return exit_code(lambda: run(options))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@
 Options that are not its own are the trainer's. The moments at which steps were done are left in --marks.
 """
 
-import argparse
 import dataclasses
 import os
 import pathlib
@@ -16,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from beam_pipelines.commands import native_messages_held_back
+from benchmarks.command import make_parser
 from benchmarks.train_marks import Mark, write_marks
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -25,11 +25,12 @@ with native_messages_held_back():
 
     from trainer import assembly, strategy
 
+from trainer.arguments import parse_arguments
 from trainer.checkpoints import Checkpoints
 from trainer.classifier import ModelSpec, build_classifier
 from trainer.cluster import resolve_cluster
 from trainer.data_files import IMAGES, TrainingData
-from trainer.options import TrainingOptions, parse_arguments
+from trainer.options import TrainingOptions
 from trainer.pixels import decode_and_resize
 from trainer.preemption import noted_signals
 from trainer.preparation import Plan, make_plan
@@ -146,11 +147,7 @@ def _devices(plan: Plan) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one loop; returns 0."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.train_loops",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("benchmarks.train_loops", __doc__)
     parser.add_argument("loop", choices=list(LOOPS))
     parser.add_argument("--marks", type=pathlib.Path, required=True, help="file to leave moments in")
     own, of_trainer = parser.parse_known_args(arguments)

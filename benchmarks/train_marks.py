@@ -6,7 +6,7 @@ import math
 import pathlib
 from collections.abc import Sequence
 
-from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
+from tensorboard.compat.proto.event_pb2 import Event
 
 from beam_pipelines.errors import RunError
 from beam_pipelines.tfrecords import read_records

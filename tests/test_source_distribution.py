@@ -32,6 +32,7 @@ pytestmark = pytest.mark.slow
 
 # Modules that only the machine that plans or draws imports, and what they need of the extras.
 DRIVERS = {
+    "beam_pipelines.drawing": "matplotlib",
     "beam_pipelines.label_chart": "matplotlib",
     "beam_pipelines.transform_graph": "tensorflow_transform",
     "beam_pipelines.vocabulary": "tensorflow",

@@ -1,16 +1,15 @@
-"""The options of training: parsed once, checked before any work, and told apart by whether they change the weights.
+"""The options of training: checked before any work, and told apart by whether they change the weights.
 
 Imports neither Keras nor TensorFlow, so that a command can say what is wrong with its options at once.
 """
 
-import argparse
 import dataclasses
 import difflib
 import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from beam_pipelines.errors import OptionError
 from trainer.models import BACKBONES
@@ -33,8 +32,6 @@ MONITORS = ("accuracy", "recall_at_5", "loss")
 # Where the data lie, and not what they are: a run may find them elsewhere when it goes on.
 PLACES = ("dataset", "train_data_paths", "eval_data_paths", "labels_file")
 
-_Group = argparse._ArgumentGroup
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelDefaults:
@@ -53,7 +50,7 @@ class ModelDefaults:
     warmup_epochs: float = 1.0
 
 
-_SMALL_CNN_DEFAULTS = ModelDefaults(
+SMALL_CNN_DEFAULTS = ModelDefaults(
     epochs=12,
     batch_size=16,
     image_size=96,
@@ -64,7 +61,7 @@ _SMALL_CNN_DEFAULTS = ModelDefaults(
     steps_per_execution=5,
     learning_rates={"adamw": 1e-3, "sgd": 0.01},
 )
-_HEAD_DEFAULTS = ModelDefaults(
+HEAD_DEFAULTS = ModelDefaults(
     epochs=30,
     batch_size=128,
     image_size=0,
@@ -75,7 +72,7 @@ _HEAD_DEFAULTS = ModelDefaults(
     steps_per_execution=20,
     learning_rates={"adamw": 1e-3, "sgd": 0.05},
 )
-_BACKBONE_DEFAULTS = ModelDefaults(
+BACKBONE_DEFAULTS = ModelDefaults(
     epochs=10,
     batch_size=32,
     image_size=0,
@@ -86,19 +83,19 @@ _BACKBONE_DEFAULTS = ModelDefaults(
     steps_per_execution=1,
     learning_rates={"adamw": 1e-3, "sgd": 0.01},
 )
-_WEIGHT_DECAYS = {"adamw": 0.004, "sgd": 1e-4}
-_MOMENTUM = 0.9
+WEIGHT_DECAYS = {"adamw": 0.004, "sgd": 1e-4}
+MOMENTUM = 0.9
 _FINE_TUNE_DIVISOR = 10
 
 
 def model_defaults(model: str) -> ModelDefaults:
     """Returns the defaults of a model; raises OptionError, with the names that are near, if there is none."""
     if model in BACKBONES:
-        return dataclasses.replace(_BACKBONE_DEFAULTS, image_size=BACKBONES[model].input_size)
+        return dataclasses.replace(BACKBONE_DEFAULTS, image_size=BACKBONES[model].input_size)
     if model == SMALL_CNN:
-        return _SMALL_CNN_DEFAULTS
+        return SMALL_CNN_DEFAULTS
     if model == HEAD:
-        return _HEAD_DEFAULTS
+        return HEAD_DEFAULTS
     near = difflib.get_close_matches(model, MODELS, n=3)
     raise OptionError(f"unknown --model {model!r}: choose one of {', '.join(near or MODELS)}")
 
@@ -174,7 +171,7 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         model_defaults(self.model)
         for name, names in _CHOICES.items():
-            _check_choice(name, getattr(self, name), names)
+            check_choice(name, getattr(self, name), names)
         _check_data(self)
         _check_length(self)
         _check_numbers(self)
@@ -223,13 +220,13 @@ class RunOptions:
     def __post_init__(self) -> None:
         if not self.output:
             raise OptionError("--output is empty: name the run's directory")
-        _check_choice("strategy", self.strategy, STRATEGIES)
-        _check_choice("device", self.device, DEVICES)
-        _check_number("checkpoint_every_minutes", self.checkpoint_every_minutes, at_least=0)
-        _check_number("cluster_timeout", self.cluster_timeout, above=0)
-        _check_number("checkpoint_every_steps", self.checkpoint_every_steps, at_least=0)
+        check_choice("strategy", self.strategy, STRATEGIES)
+        check_choice("device", self.device, DEVICES)
+        check_number("checkpoint_every_minutes", self.checkpoint_every_minutes, at_least=0)
+        check_number("cluster_timeout", self.cluster_timeout, above=0)
+        check_number("checkpoint_every_steps", self.checkpoint_every_steps, at_least=0)
         for name in ("keep_checkpoints", "log_every_steps", "steps_per_execution"):
-            _check_number(name, getattr(self, name), at_least=1)
+            check_number(name, getattr(self, name), at_least=1)
 
 
 def resolve(given: Mapping[str, Any]) -> TrainingOptions:
@@ -248,7 +245,7 @@ def resolve(given: Mapping[str, Any]) -> TrainingOptions:
     _check_goes_with_model(model, given, defaults)
     _check_lengths_given(given)
     optimizer = given.get("optimizer", defaults.optimizer)
-    _check_choice("optimizer", optimizer, OPTIMIZERS)
+    check_choice("optimizer", optimizer, OPTIMIZERS)
     weights = given.get("weights", "imagenet" if model in BACKBONES else "none")
     learning_rate = given.get("learning_rate", defaults.learning_rates[optimizer])
     values = {
@@ -266,8 +263,8 @@ def resolve(given: Mapping[str, Any]) -> TrainingOptions:
         "hidden_units": defaults.hidden_units,
         "dropout": defaults.dropout,
         "optimizer": optimizer,
-        "momentum": _MOMENTUM if optimizer == "sgd" else 0.0,
-        "weight_decay": _WEIGHT_DECAYS[optimizer],
+        "momentum": MOMENTUM if optimizer == "sgd" else 0.0,
+        "weight_decay": WEIGHT_DECAYS[optimizer],
         "augmentation": defaults.augmentation,
         "shuffle_buffer": defaults.shuffle_buffer,
     }
@@ -276,57 +273,6 @@ def resolve(given: Mapping[str, Any]) -> TrainingOptions:
         if name in given and options.unfreeze_at is None:
             raise OptionError(f"--{name} {given[name]} needs --unfreeze_at: the backbone is never trained without it")
     return options
-
-
-def parse_arguments(arguments: Sequence[str]) -> tuple[TrainingOptions, RunOptions]:
-    """Returns the options; raises OptionError for those that are unknown, missing or out of range."""
-    parser = make_parser()
-    parsed, unknown = parser.parse_known_args(list(arguments))
-    if unknown:
-        raise OptionError(_unknown_option(unknown[0], parser))
-    given = vars(parsed)
-    if "hidden_units" in given:
-        given["hidden_units"] = _hidden_units(given["hidden_units"])
-    for name in ("train_data_paths", "eval_data_paths"):
-        if name in given:
-            given[name] = tuple(path for paths in given[name] for path in paths)
-    options = resolve(given)
-    steps = {"steps_per_execution": model_defaults(options.model).steps_per_execution}
-    of_run = {field.name for field in dataclasses.fields(RunOptions)}
-    return options, RunOptions(**{**steps, **{name: given[name] for name in given if name in of_run}})
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """Returns the parser of `python -m trainer.task`; options that are not given are not among what it parses."""
-    parser = _Parser(
-        prog="python -m trainer.task",
-        description="Trains an image classifier on TFRecords of pictures or of embeddings: on one device, on all "
-        "devices of a machine, or on many machines. A run that was stopped goes on where it was when the same command "
-        "is given again.",
-        epilog="Defaults that differ are of small_cnn, of head and of backbones, in this order.",
-        allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,
-    )
-    _add_data_options(parser.add_argument_group("data"))
-    _add_model_options(parser.add_argument_group("model"))
-    _add_training_options(parser.add_argument_group("training"))
-    _add_run_options(parser.add_argument_group("run"))
-    return parser
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints are OptionErrors."""
-
-    def error(self, message: str) -> NoReturn:
-        raise OptionError(f"{message}: see --help")
-
-
-def _unknown_option(text: str, parser: argparse.ArgumentParser) -> str:
-    name = text.split("=")[0]
-    known = [option for option in parser._option_string_actions if option.startswith("--")]
-    near = difflib.get_close_matches(name, known, n=1) if name.startswith("-") else []
-    meant = f"did you mean {near[0]}? " if near else ""
-    return f"unknown option {text!r}: {meant}see --help"
 
 
 # What can be chosen, by option.
@@ -342,12 +288,13 @@ _OF_PICTURES = ("image_size", "augmentation")
 _LENGTHS = ("epochs", "steps", "examples")
 
 
-def _check_choice(name: str, value: str, names: Sequence[str]) -> None:
+def check_choice(name: str, value: str, names: Sequence[str]) -> None:
+    """Raises OptionError unless `value` is one of `names`."""
     if value not in names:
         raise OptionError(f"unknown --{name} {value!r}: choose one of {', '.join(names)}")
 
 
-def _check_number(name: str, value: float, *, at_least: float | None = None, above: float = -math.inf) -> None:
+def check_number(name: str, value: float, *, at_least: float | None = None, above: float = -math.inf) -> None:
     """Raises OptionError unless `value` is finite, not less than `at_least`, and greater than `above`."""
     if not math.isfinite(value):
         raise OptionError(f"--{name} {value} is not a finite number")
@@ -375,7 +322,7 @@ def _check_lengths_given(given: Mapping[str, Any]) -> None:
         both = " and ".join(f"--{name} {given[name]}" for name in lengths)
         raise OptionError(f"{both} both say how long to train: give one")
     for name in lengths:
-        _check_number(name, given[name], at_least=1)
+        check_number(name, given[name], at_least=1)
 
 
 def _check_length(options: TrainingOptions) -> None:
@@ -386,22 +333,22 @@ def _check_length(options: TrainingOptions) -> None:
 
 def _check_numbers(options: TrainingOptions) -> None:
     for name in ("batch_size", "shuffle_buffer"):
-        _check_number(name, getattr(options, name), at_least=1)
+        check_number(name, getattr(options, name), at_least=1)
     for name in ("unfreeze_layers", "early_stopping_patience", "warmup_epochs", "weight_decay", "global_clipnorm"):
-        _check_number(name, getattr(options, name), at_least=0)
+        check_number(name, getattr(options, name), at_least=0)
     for name in ("learning_rate", "fine_tune_learning_rate"):
-        _check_number(name, getattr(options, name), above=0)
+        check_number(name, getattr(options, name), above=0)
     for name in ("dropout", "label_smoothing", "momentum"):
         if not 0 <= getattr(options, name) < 1:
             raise OptionError(f"--{name} {getattr(options, name)} is not at least 0 and below 1")
     if not 0 <= options.seed < 1 << 31:
         raise OptionError(f"--seed {options.seed} is not between 0 and {(1 << 31) - 1}")
     if options.unfreeze_at is not None:
-        _check_number("unfreeze_at", options.unfreeze_at, at_least=0)
+        check_number("unfreeze_at", options.unfreeze_at, at_least=0)
     if options.model != HEAD:
-        _check_number("image_size", options.image_size, at_least=16)
+        check_number("image_size", options.image_size, at_least=16)
     for units in options.hidden_units:
-        _check_number("hidden_units", units, at_least=1)
+        check_number("hidden_units", units, at_least=1)
 
 
 def _check_goes_with_model(model: str, given: Mapping[str, Any], defaults: ModelDefaults) -> None:
@@ -419,229 +366,3 @@ def _check_goes_with_model(model: str, given: Mapping[str, Any], defaults: Model
     optimizer = given.get("optimizer", defaults.optimizer)
     if optimizer != "sgd" and given.get("momentum", 0.0) != 0.0:
         raise OptionError(f"--momentum {given['momentum']} is of --optimizer sgd, not of {optimizer}: leave it out")
-
-
-def _hidden_units(lists: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    units = tuple(number for numbers in lists for number in numbers)
-    return () if units == (0,) else units
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in text.split(","))
-
-
-def _paths(text: str) -> tuple[str, ...]:
-    return tuple(path.strip() for path in text.split(",") if path.strip())
-
-
-def _epoch_or_never(text: str) -> int | None:
-    return None if text == "never" else int(text)
-
-
-# The names by which the parser speaks of them.
-_numbers.__name__, _epoch_or_never.__name__ = "whole numbers", "whole number"
-
-
-def _by_model(name: str) -> str:
-    """Returns the default of an option, or those of small_cnn, head and backbones where they differ."""
-    values = [getattr(defaults, name) for defaults in (_SMALL_CNN_DEFAULTS, _HEAD_DEFAULTS, _BACKBONE_DEFAULTS)]
-    texts = [",".join(map(str, value)) or "none" if isinstance(value, tuple) else f"{value}" for value in values]
-    return f"(default: {texts[0] if len(set(texts)) == 1 else ', '.join(texts)})"
-
-
-def _add_data_options(group: _Group) -> None:
-    group.add_argument("--dataset", help="the directory that ingest or embed left; local or gs://")
-    group.add_argument(
-        "--train_data_paths",
-        action="append",
-        type=_paths,
-        metavar="PATHS",
-        help="instead: TFRecords of other programs, plain or .gz; paths and patterns, with commas between them or the "
-        "option repeated",
-    )
-    group.add_argument(
-        "--eval_data_paths", action="append", type=_paths, metavar="PATHS", help="the same, to validate on"
-    )
-    group.add_argument(
-        "--labels_file",
-        metavar="FILE",
-        help="the labels of such TFRecords, one a line, in the order of their ids from 0",
-    )
-
-
-def _add_model_options(group: _Group) -> None:
-    group.add_argument(
-        "--model",
-        help=f"{SMALL_CNN}, {HEAD} (for embeddings) or a backbone of Keras Applications, such as inception_v3 "
-        f"(default: {SMALL_CNN})",
-    )
-    group.add_argument(
-        "--weights",
-        help="of a backbone: imagenet, none (random ones) or the path of a .weights.h5, local or gs:// "
-        "(default: imagenet)",
-    )
-    group.add_argument(
-        "--image_size",
-        type=int,
-        metavar="PIXELS",
-        help=f"side of the square that the model sees (default: {SMALL_CNN} {_SMALL_CNN_DEFAULTS.image_size}, a "
-        "backbone its own)",
-    )
-    group.add_argument(
-        "--unfreeze_at",
-        type=_epoch_or_never,
-        metavar="EPOCH",
-        help="epochs that train the head alone; then the backbone trains too (default: never; 0 with --weights none)",
-    )
-    group.add_argument(
-        "--unfreeze_layers",
-        type=int,
-        metavar="N",
-        help="train only so many of the backbone's last layers, 0 for all (default: 0)",
-    )
-    group.add_argument(
-        "--hidden_units",
-        action="append",
-        type=_numbers,
-        metavar="N[,N]",
-        help=f"units of each hidden layer before the classes, 0 for no such layer {_by_model('hidden_units')}",
-    )
-    group.add_argument(
-        "--dropout",
-        type=float,
-        metavar="RATE",
-        help=f"part dropped after each hidden layer, or where there is none, of the vector {_by_model('dropout')}",
-    )
-    group.add_argument(
-        "--dtype_policy",
-        help=f"what Keras computes in: {', '.join(DTYPE_POLICIES)} (default: {TrainingOptions.dtype_policy})",
-    )
-
-
-def _add_training_options(group: _Group) -> None:
-    group.add_argument(
-        "--epochs", type=int, metavar="N", help=f"times through the training examples {_by_model('epochs')}"
-    )
-    group.add_argument("--steps", type=int, metavar="N", help="instead of --epochs: updates of the weights")
-    group.add_argument("--examples", type=int, metavar="N", help="instead of --epochs: examples trained on")
-    group.add_argument(
-        "--batch_size",
-        type=int,
-        metavar="N",
-        help=f"examples of a step, on all devices together {_by_model('batch_size')}",
-    )
-    rates = ", ".join(
-        f"{defaults.learning_rates['sgd']:g}" for defaults in (_SMALL_CNN_DEFAULTS, _HEAD_DEFAULTS, _BACKBONE_DEFAULTS)
-    )
-    group.add_argument(
-        "--learning_rate",
-        type=float,
-        metavar="RATE",
-        help="the highest; it rises from 0 and falls to 0 as a cosine (default: "
-        f"{_SMALL_CNN_DEFAULTS.learning_rates['adamw']:g}, with --optimizer sgd {rates})",
-    )
-    group.add_argument(
-        "--warmup_epochs",
-        type=float,
-        metavar="EPOCHS",
-        help=f"over which the learning rate rises, at most half of the run {_by_model('warmup_epochs')}",
-    )
-    group.add_argument(
-        "--fine_tune_learning_rate",
-        type=float,
-        metavar="RATE",
-        help="the highest from --unfreeze_at on (default: a tenth of --learning_rate; the same with --weights none)",
-    )
-    group.add_argument("--optimizer", help=f"{' or '.join(OPTIMIZERS)} {_by_model('optimizer')}")
-    group.add_argument("--momentum", type=float, help=f"Nesterov's, of --optimizer sgd (default: {_MOMENTUM})")
-    group.add_argument(
-        "--weight_decay",
-        type=float,
-        metavar="RATE",
-        help=f"decoupled, times the learning rate (default: {_WEIGHT_DECAYS['adamw']}, with --optimizer sgd "
-        f"{_WEIGHT_DECAYS['sgd']})",
-    )
-    group.add_argument(
-        "--global_clipnorm",
-        type=float,
-        metavar="NORM",
-        help="longest that all gradients together may be (default: no bound)",
-    )
-    group.add_argument(
-        "--label_smoothing", type=float, metavar="PART", help="of the target, spread over all classes (default: 0)"
-    )
-    group.add_argument(
-        "--class_weight", help=f"{' or '.join(CLASS_WEIGHTS)}: balanced lets all classes count alike (default: none)"
-    )
-    group.add_argument("--augmentation", help=f"of pictures: {', '.join(AUGMENTATIONS)} {_by_model('augmentation')}")
-    group.add_argument(
-        "--shuffle_buffer",
-        type=int,
-        metavar="N",
-        help=f"examples among which the next one is drawn {_by_model('shuffle_buffer')}",
-    )
-    group.add_argument("--seed", type=int, help="of weights, order, augmentation and dropout (default: 0)")
-    group.add_argument(
-        "--monitor",
-        help=f"metric of validation that chooses the best checkpoint: {', '.join(MONITORS)} "
-        f"(default: {TrainingOptions.monitor})",
-    )
-    group.add_argument(
-        "--early_stopping_patience",
-        type=int,
-        metavar="EPOCHS",
-        help="end after so many epochs without a better --monitor, 0 for never (default: 0)",
-    )
-
-
-def _add_run_options(group: _Group) -> None:
-    group.add_argument(
-        "--output", required=True, help="the run's directory: checkpoints, metrics, configuration; local or gs://"
-    )
-    group.add_argument(
-        "--strategy",
-        help=f"{', '.join(STRATEGIES)}: auto takes the machines that TF_CONFIG or a Kubernetes Job name, else all "
-        "GPUs of this one (default: auto)",
-    )
-    group.add_argument("--device", help=f"{', '.join(DEVICES)}: auto takes GPUs if there are any (default: auto)")
-    group.add_argument(
-        "--checkpoint_every_steps",
-        type=int,
-        metavar="N",
-        help="save also after so many steps, 0 for only by time and at the ends of epochs (default: 0)",
-    )
-    group.add_argument(
-        "--checkpoint_every_minutes",
-        type=float,
-        metavar="MINUTES",
-        help="save also when so many have passed, 0 for never by time "
-        f"(default: {RunOptions.checkpoint_every_minutes:g})",
-    )
-    group.add_argument(
-        "--keep_checkpoints",
-        type=int,
-        metavar="N",
-        help=f"of the newest, besides the best (default: {RunOptions.keep_checkpoints})",
-    )
-    group.add_argument(
-        "--log_every_steps",
-        type=int,
-        metavar="N",
-        help=f"steps between two lines of metrics.jsonl (default: {RunOptions.log_every_steps})",
-    )
-    group.add_argument(
-        "--steps_per_execution",
-        type=int,
-        metavar="N",
-        help=f"steps between two returns from TensorFlow to Python {_by_model('steps_per_execution')}",
-    )
-    group.add_argument(
-        "--cluster_timeout",
-        type=float,
-        metavar="SECONDS",
-        help=f"to wait for the other machines at the start (default: {RunOptions.cluster_timeout:g})",
-    )
-    group.add_argument(
-        "--deterministic", action="store_true", help="the same bits each time on GPUs too, which is slower there"
-    )
-    group.add_argument("--verbose", action="store_true", help="log more, and show errors whole")

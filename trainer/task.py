@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from beam_pipelines.commands import native_messages_held_back, run_command
 from beam_pipelines.errors import RunError
+from trainer.arguments import parse_arguments
 from trainer.cluster import Cluster, resolve_cluster
 from trainer.meeting import Meeting, Outcome, WorkerGoneError, agree
-from trainer.options import parse_arguments
 from trainer.preparation import Plan, agree_on_step, begin, check_alike, check_replicas, make_plan, only_run
 from trainer.run_directory import FinishedRun, describe_finished, finish_run
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from beam_pipelines.label_chart import clipped, draw_label_chart
+from beam_pipelines.drawing import clipped
+from beam_pipelines.label_chart import draw_label_chart
 from tests.beam_pipelines.builders import hostile_text
 
 

@@ -8,15 +8,15 @@ import pytest
 
 from beam_pipelines import files
 from beam_pipelines.dataset import EMBEDDING, INFO_FILE, LABELS_FILE, SPLITS, Shard
-from beam_pipelines.embed_source import SourceShard
-from beam_pipelines.embed_writer import EmbeddingWriter, EmbedShape
+from beam_pipelines.embedding.source import SourceShard
+from beam_pipelines.embedding.writer import EmbeddingWriter, EmbedShape
 from beam_pipelines.plan_files import PlanFiles
 from beam_pipelines.publish import account_for_rows, mark_completed
 from beam_pipelines.verify import verify
 from beam_pipelines.write_shards import count_shard
 from tests.beam_pipelines.builders import artwork
 from tests.beam_pipelines.data_sets import write_data_set
-from tests.beam_pipelines.test_embed_writer import FakeEmbedder
+from tests.beam_pipelines.embedding.test_writer import FakeEmbedder
 from tests.beam_pipelines.test_verify import edit_info, forge, with_first
 
 TRAIN, VALIDATION = Shard("train", 0, 1), Shard("validation", 0, 1)

@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from beam_pipelines.verify import verify
 from deploy.flink import processes
+from tests.beam_pipelines.ingest_command import content
 from tests.ports import free_ports
 
 TASK_MANAGERS = 2
@@ -79,3 +82,14 @@ class RealCluster:
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=800)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+
+def assert_gives_what_one_machine_gives(
+    flink: RealCluster, run: Callable[..., tuple[int, str]], *arguments: object, folder: Path
+) -> None:
+    """Runs a command that writes a data set on this machine and on the cluster, and compares what they leave."""
+    for name, options in (("here", ()), ("there", flink.options)):
+        code, printed = run(*arguments, *options, "--output", folder / name)
+        assert code == 0, printed
+    assert content(folder / "there") == content(folder / "here")
+    assert not list(verify(str(folder / "there")))

@@ -20,7 +20,7 @@ from demo import draw
 from demo.serve import serve
 from tests.beam_pipelines.ingest_command import content, run_ingest, start_ingest
 from tests.beam_pipelines.test_ingest_killed import Collection
-from tests.engines.flink_cluster import RealCluster
+from tests.engines.flink_cluster import RealCluster, assert_gives_what_one_machine_gives
 from tests.hostile_server import HostileServer
 from tests.ports import free_ports
 
@@ -98,13 +98,8 @@ def assert_workers_end(flink: RealCluster) -> None:
 
 
 def test_ingest_gives_what_one_machine_gives(flink: RealCluster, catalogue: DrawnCatalogue, tmp_path: Path) -> None:
-    arguments = [*catalogue.arguments, "--image_size", 96, "--num_shards", 8, "--allow_private_addresses"]
-    code, printed = run_ingest(*arguments, "--output", tmp_path / "here")
-    assert code == 0, printed
-    code, printed = run_ingest(*arguments, *flink.options, "--output", tmp_path / "there")
-    assert code == 0, printed
-    assert content(tmp_path / "there") == content(tmp_path / "here")
-    assert not list(verify(str(tmp_path / "there")))
+    choices = ("--image_size", 96, "--num_shards", 8, "--allow_private_addresses")
+    assert_gives_what_one_machine_gives(flink, run_ingest, *catalogue.arguments, *choices, folder=tmp_path)
 
 
 def test_labels_are_counted_alike(flink: RealCluster, catalogue: DrawnCatalogue, tmp_path: Path) -> None:

@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 
 from beam_pipelines.dataset import Shard
-from beam_pipelines.verify import verify
 from tests.beam_pipelines.builders import artwork
 from tests.beam_pipelines.data_sets import write_data_set
-from tests.beam_pipelines.ingest_command import content, run_embed
-from tests.engines.flink_cluster import RealCluster
+from tests.beam_pipelines.ingest_command import run_embed
+from tests.engines.flink_cluster import RealCluster, assert_gives_what_one_machine_gives
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
@@ -18,10 +17,5 @@ def test_embed_gives_what_one_machine_gives(flink: RealCluster, tmp_path: Path) 
     shards = [*(Shard("train", number, 3) for number in range(3)), Shard("validation", 0, 1)]
     rows = {shard: [artwork(f"{shard.name}/{number}") for number in range(5)] for shard in shards}
     write_data_set(str(tmp_path / "pictures"), rows)
-    arguments = ["--dataset", tmp_path / "pictures", "--backbone", "resnet50", "--weights", "none", "--batch_size", 2]
-    code, printed = run_embed(*arguments, "--output", tmp_path / "here")
-    assert code == 0, printed
-    code, printed = run_embed(*arguments, *flink.options, "--output", tmp_path / "there")
-    assert code == 0, printed
-    assert content(tmp_path / "there") == content(tmp_path / "here")
-    assert not list(verify(str(tmp_path / "there")))
+    arguments = ("--dataset", tmp_path / "pictures", "--backbone", "resnet50", "--weights", "none", "--batch_size", 2)
+    assert_gives_what_one_machine_gives(flink, run_embed, *arguments, folder=tmp_path)

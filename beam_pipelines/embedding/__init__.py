@@ -1,0 +1,1 @@
+"""What `beam_pipelines.embed` is made of: from a data set of pictures to one of their vectors by a backbone."""
