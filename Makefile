@@ -27,12 +27,19 @@ $(SET_UP): requirements.lock setup.py pyproject.toml
 demo: $(SET_UP) ## The whole way, on a small collection that is drawn and served here
 	$(BIN)/python -m demo
 
+# $(call need,NAMES,PAGE): stops where a variable is not given.
+need = $(foreach name,$(1),$(if $($(name)),,$(error give $(name)=…, see $(2))))
+
+PORT ?= 6006
+
+.PHONY: tensorboard
+tensorboard: $(SET_UP) ## TensorBoard on this machine: RUN=DIR, a run or a directory of runs, PORT=6006
+	$(call need,RUN,README.md)
+	$(BIN)/tensorboard --logdir "$(RUN)" --host localhost --port $(PORT)
+
 MACHINE_TYPE ?= n1-standard-4
 DISK_SIZE_GB ?= 50
 MAX_WORKERS ?= 4
-
-# $(call need,NAMES,PAGE): stops where a variable is not given.
-need = $(foreach name,$(1),$(if $($(name)),,$(error give $(name)=…, see $(2))))
 
 ON_DATAFLOW = --runner DataflowRunner --project $(PROJECT) --region $(REGION) \
 	--temp_location gs://$(BUCKET)/dataflow/tmp --staging_location gs://$(BUCKET)/dataflow/staging \

@@ -16,6 +16,14 @@ from demo import draw
 from demo.serve import serve
 
 MARK = ".drawn-by-the-demo"
+PAGES = {
+    "cultures.png": "how many pictures there are of each culture",
+    "dataset/report.html": "the data set",
+    "embeddings/report.html": "the vectors",
+    "run/evaluation/evaluation.html": "how good the small network is",
+    "head-run/evaluation/evaluation.html": "how good the head is",
+    "comparison.html": "the two side by side",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +68,11 @@ def walk(output: Path) -> list[Step]:
         *("--output", embeddings),
     )
     train = ("python", "-m", "trainer.task")
-    small_cnn = (*train, "--dataset", dataset, "--model", "small_cnn", "--output", str(output / "run"))
-    head = (*train, "--dataset", embeddings, "--model", "head", "--output", str(output / "head-run"))
+    run, head_run = str(output / "run"), str(output / "head-run")
+    small_cnn = (*train, "--dataset", dataset, "--model", "small_cnn", "--output", run)
+    head = (*train, "--dataset", embeddings, "--model", "head", "--output", head_run)
+    evaluate = ("python", "-m", "trainer.evaluate", "--run")
+    compare = ("python", "-m", "trainer.compare", run, head_run, "--output", str(output / "comparison.html"))
     return [
         Step("See what the catalogue offers as labels", (*labels, "--list_attributes")),
         Step(
@@ -74,6 +85,9 @@ def walk(output: Path) -> list[Step]:
         Step("Train a small network on the pictures", small_cnn),
         Step("Turn the pictures into the vectors of a backbone, here of random weights to need no download", embed),
         Step("Train a new head on the vectors", head),
+        Step("Say how good the small network is, and what it takes for what", (*evaluate, run)),
+        Step("Say the same of the head", (*evaluate, head_run)),
+        Step("Hold the two side by side", compare),
     ]
 
 
@@ -127,9 +141,10 @@ def run(*, output: Path, works: int, seed: int) -> None:
         run_steps(walk(output))
     print(f"\n{output / 'dataset'} holds")
     print("\n".join(describe_files(output / "dataset")))
-    pages = (output / "cultures.png", output / "dataset" / "report.html", output / "embeddings" / "report.html")
-    print(f"\nLook at {', '.join(map(str, pages))}")
-    print(f"and, while `tensorboard --logdir {output}` runs, at http://localhost:6006")
+    print("\nLook at")
+    width = max(len(str(output / page)) for page in PAGES)
+    print("\n".join(f"  {output / page!s:{width}}  {what}" for page, what in PAGES.items()))
+    print(f"and, while `make tensorboard RUN={output}` runs, at http://localhost:6006")
 
 
 def describe_files(directory: Path) -> Iterator[str]:

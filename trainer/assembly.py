@@ -6,13 +6,11 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from beam_pipelines import files
-from beam_pipelines.dataset import BACKBONE_WEIGHTS_FILE, VALIDATION
+from beam_pipelines.dataset import VALIDATION
 from trainer.checkpoints import Checkpoints, named_variables
 from trainer.classifier import Classifier, ModelSpec, build_classifier
 from trainer.input_pipeline import InputOptions, evaluation_batches, evaluation_steps, training_batches
 from trainer.loop import Feed, Learner, LoopOptions, Trainer
-from trainer.models import save_backbone_weights
 from trainer.optimization import apply_gradients, build_optimizer, example_losses, make_learning_rate
 from trainer.preparation import Plan
 from trainer.summaries import Summaries
@@ -97,13 +95,3 @@ def make_trainer(
         progress=ProgressLine(shown=plan.cluster.is_chief),
         is_chief=plan.cluster.is_chief,
     )
-
-
-def keep_backbone(plan: Plan, classifier: Classifier, trainer: Trainer) -> None:
-    """Writes the backbone of the best checkpoint beside it, if the run has trained one; embed takes its weights."""
-    if classifier.backbone is None or plan.schedule.unfreeze_step is None:
-        return
-    best = trainer.state.best_step
-    if best is not None and best != trainer.state.step:
-        trainer.restore(best)
-    save_backbone_weights(classifier.backbone, files.join(plan.directory.path, BACKBONE_WEIGHTS_FILE))

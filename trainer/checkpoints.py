@@ -132,6 +132,24 @@ class Checkpoints:
             ) from error
         return dict(state.value)
 
+    def restore_some(self, step: int, variables: Variables) -> None:
+        """Assigns a checkpoint's values to the variables, each of which it must have; it may have others too.
+
+        Raises:
+            RunError: the checkpoint cannot be read, or lacks one of these variables, or has it in another shape.
+        """
+        name = ""
+        try:
+            with self._local(step) as prefix:
+                reader = tf.train.load_checkpoint(prefix)
+                for name, variable in variables.items():
+                    variable.assign(reader.get_tensor(_value_key(name)))
+        except Exception as error:
+            at = f"{name}: " if name else ""
+            raise RunError(
+                f"{self.prefix(step)} cannot be restored ({at}{_first_line(error)}): choose another --checkpoint"
+            ) from error
+
     def state(self, step: int) -> dict[str, Any]:
         """Returns the state in a checkpoint without its variables."""
         with self._local(step) as prefix:
@@ -215,6 +233,12 @@ class _State(tf.train.experimental.PythonState):
 
 def _checkpoint(variables: Variables, state: _State) -> tf.train.Checkpoint:
     return tf.train.Checkpoint(variables=dict(variables), state=state)
+
+
+def _value_key(name: str) -> str:
+    """Returns the key in a checkpoint of what `_checkpoint` calls `name`."""
+    escaped = name.replace(".", "..").replace("/", ".S")
+    return f"variables/{escaped}/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 def _first_line(error: Exception) -> str:

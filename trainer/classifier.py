@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-IMAGES = "images"
-EMBEDDINGS = "embeddings"
-
 # Filters, pixels of a side of the kernel, stride; where the stride is 1, a pooling halves the sides.
 _SMALL_CNN_CONVOLUTIONS = ((32, 5, 2), (64, 5, 1), (128, 3, 1))
 # Batch normalisation that learns its statistics follows them within tens of steps: with the backbones' own momentum,
@@ -123,24 +120,9 @@ class Classifier:
         return [*(variable for layer in tuned for variable in layer.trainable_variables), *head]
 
 
-def check_model(options: TrainingOptions, data_kind: str) -> None:
-    """Raises OptionError for a model that does not go with the data, or not with the other options; without TensorFlow.
-
-    Args:
-        options: of training.
-        data_kind: `images` or `embeddings`.
-    """
+def check_model(options: TrainingOptions) -> None:
+    """Raises OptionError for a model that does not go with the other options; without TensorFlow."""
     defaults = model_defaults(options.model)
-    if options.model == HEAD and data_kind == IMAGES:
-        raise OptionError(
-            f"--model {HEAD} is trained on embeddings and the data set has images: make embeddings of it with "
-            f"`python -m beam_pipelines.embed` first, or give --model {SMALL_CNN} or a backbone"
-        )
-    if options.model != HEAD and data_kind == EMBEDDINGS:
-        raise OptionError(
-            f"--model {options.model} is trained on images and the data set has embeddings: give --model {HEAD}, or "
-            "the data set that they were made from"
-        )
     if options.model in BACKBONES and options.image_size != defaults.image_size:
         raise OptionError(
             f"--image_size {options.image_size} is not that of {options.model}, which takes pictures of "
@@ -148,13 +130,15 @@ def check_model(options: TrainingOptions, data_kind: str) -> None:
         )
 
 
-def build_classifier(spec: ModelSpec, *, labels: int, seed: int = 0) -> Classifier:
+def build_classifier(spec: ModelSpec, *, labels: int, seed: int = 0, pretrained: bool = True) -> Classifier:
     """Builds a classifier inside the `tf.distribute` scope and the dtype policy that the caller has set.
 
     Args:
         spec: what to build.
         labels: how many classes.
         seed: of the weights and of dropout.
+        pretrained: whether a backbone gets the weights that `spec` names; otherwise it has random ones, for a
+            checkpoint to fill in, and neither a network nor a file is needed.
 
     Raises:
         OptionError: there is no such model or backbone, or no such weights.
@@ -167,7 +151,7 @@ def build_classifier(spec: ModelSpec, *, labels: int, seed: int = 0) -> Classifi
         if spec.name == SMALL_CNN:
             model = _small_cnn(spec, labels=labels, seed=seed)
             return Classifier(model=model, head=model, backbone=None, spec=spec)
-        backbone = build_backbone(spec.name, weights=spec.weights, seed=seed)
+        backbone = build_backbone(spec.name, weights=spec.weights if pretrained else NO_WEIGHTS, seed=seed)
         return put_head_on(backbone, spec, labels=labels, seed=seed)
 
 

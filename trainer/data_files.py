@@ -37,6 +37,9 @@ _LOGGER = logging.getLogger(__name__)
 IMAGES = "images"
 EMBEDDINGS = "embeddings"
 
+# The option that names foreign TFRecords of a split.
+FOREIGN_OPTIONS = {TRAIN: "train_data_paths", VALIDATION: "eval_data_paths"}
+
 _NAMED_CLASSES = 10
 _THREADS = 16
 # Of a foreign file, these are read and checked; the others are counted.
@@ -84,6 +87,9 @@ class SplitFiles:
         return sum(self.examples)
 
 
+NO_FILES = SplitFiles(paths=(), examples=())
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingData:
     """What a run trains and validates on.
@@ -100,6 +106,7 @@ class TrainingData:
         fingerprint: a short hash of the examples and the labels, wherever they lie.
         directory: of the data set; empty for foreign TFRecords.
         transform: the directory of the TensorFlow Transform graph that normalises embeddings; empty for none.
+        backbone: the hash of the weights that the embeddings were made with; empty where it is not known.
     """
 
     kind: str
@@ -113,11 +120,16 @@ class TrainingData:
     fingerprint: str = ""
     directory: str = ""
     transform: str = ""
+    backbone: str = ""
 
     @property
     def place(self) -> str:
         """Where it lies, for messages."""
-        return self.directory or next(iter(self.train.paths), "--train_data_paths")
+        return self.directory or next(iter((*self.train.paths, *self.validation.paths)), "")
+
+    def split(self, name: str) -> SplitFiles:
+        """Returns the files of `train` or `validation`."""
+        return self.train if name == TRAIN else self.validation
 
 
 def read_training_data(options: TrainingOptions) -> TrainingData:
@@ -130,10 +142,11 @@ def read_training_data(options: TrainingOptions) -> TrainingData:
             the model.
         RunError: a file is damaged.
     """
-    data = _read_data_set(options.dataset) if options.dataset else _read_foreign(options)
+    data = read_data_set(options.dataset) if options.dataset else _read_foreign(options)
     _check_options(options, data)
     if not data.train.total:
-        raise OptionError(f"{data.place} has no training examples: give another data set")
+        place = data.directory or "--train_data_paths"
+        raise OptionError(f"{place} has no training examples: give another data set")
     if not data.validation.total:
         if options.early_stopping_patience:
             raise OptionError(
@@ -172,7 +185,16 @@ def _warn_of_empty_classes(data: TrainingData) -> None:
     _LOGGER.warning("there is nothing to learn these classes from, they have no training examples: %s%s", named, more)
 
 
-def _read_data_set(directory: str) -> TrainingData:
+def read_data_set(directory: str, splits: Sequence[str] = SPLITS) -> TrainingData:
+    """Returns what the directory of a finished data set has.
+
+    Args:
+        directory: local or gs://.
+        splits: those whose files are looked at; the others are as if they were empty.
+
+    Raises:
+        OptionError: there is no finished data set, or it lacks files of these splits.
+    """
     if not files.exists(files.join(directory, COMPLETED_FILE)):
         if files.exists(files.join(directory, PLAN_DIRECTORY, PLAN_FILE)):
             raise OptionError(
@@ -196,8 +218,8 @@ def _read_data_set(directory: str) -> TrainingData:
     data = TrainingData(
         kind=EMBEDDINGS if backbone else IMAGES,
         layout=OUR_EMBEDDINGS if backbone else OUR_IMAGES,
-        train=_shard_files(directory, info, TRAIN),
-        validation=_shard_files(directory, info, VALIDATION),
+        train=_shard_files(directory, info, TRAIN) if TRAIN in splits else NO_FILES,
+        validation=_shard_files(directory, info, VALIDATION) if VALIDATION in splits else NO_FILES,
         labels=labels,
         multi_label=_is_multi_label(info),
         class_counts=tuple(train.get(label, 0) for label in labels),
@@ -205,6 +227,7 @@ def _read_data_set(directory: str) -> TrainingData:
         fingerprint=_fingerprint([info["splits"][split]["shards"] for split in SPLITS], labels),
         directory=directory,
         transform=files.join(directory, TRANSFORM_DIRECTORIES[0]) if backbone else "",
+        backbone=str(backbone.get("weights_sha256", "")) if backbone else "",
     )
     _check_shards_are_there(data)
     return data
@@ -259,7 +282,7 @@ def _read_foreign(options: TrainingOptions) -> TrainingData:
     if first is None or first.layout is None:
         raise OptionError(f"--train_data_paths {','.join(options.train_data_paths)} has no examples: give other files")
     return TrainingData(
-        kind=IMAGES if first.layout.inputs == Feature.ENCODED else EMBEDDINGS,
+        kind=_kind_of(first.layout),
         layout=first.layout,
         train=_split_files("train_data_paths", train),
         validation=_split_files("eval_data_paths", validation),
@@ -269,6 +292,35 @@ def _read_foreign(options: TrainingOptions) -> TrainingData:
         else (),
         width=first.width,
         fingerprint=_fingerprint([[found.identity for found in split] for split in (train, validation)], labels),
+    )
+
+
+def read_foreign_split(split: str, patterns: Sequence[str], labels: tuple[str, ...]) -> TrainingData:
+    """Returns foreign TFRecords as one split of a data set whose other split is empty.
+
+    Args:
+        split: `train` or `validation`.
+        patterns: files and patterns; there is at least one.
+        labels: the classes, in the order of their ids.
+
+    Raises:
+        OptionError: there are no such files, or they are not of these classes or not of one kind.
+        RunError: a file is damaged.
+    """
+    option = FOREIGN_OPTIONS[split]
+    inspected = _inspect_all(option, patterns, labels=len(labels), count_classes=False)
+    _check_alike(inspected, [])
+    first = next((found for found in inspected if found.layout), None)
+    if first is None or first.layout is None:
+        raise OptionError(f"--{option} {','.join(patterns)} has no examples: give other files")
+    found = _split_files(option, inspected)
+    return TrainingData(
+        kind=_kind_of(first.layout),
+        layout=first.layout,
+        train=found if split == TRAIN else NO_FILES,
+        validation=found if split == VALIDATION else NO_FILES,
+        labels=labels,
+        width=first.width,
     )
 
 
@@ -357,6 +409,10 @@ def _layout_of(example: Mapping[str, list[Any]], *, path: str, number: int) -> t
         f"{path}: record {number} has these features: {names}; to train it needs {OUR_IMAGES.inputs} (bytes) and "
         f"{OUR_IMAGES.label}, or {EMBEDDING} (float) and {WORKSHOP_EMBEDDINGS.label}"
     )
+
+
+def _kind_of(layout: Layout) -> str:
+    return IMAGES if layout.inputs == Feature.ENCODED else EMBEDDINGS
 
 
 def _kind(values: Sequence[Any]) -> str:

@@ -66,7 +66,7 @@ def make_plan(options: TrainingOptions, run: RunOptions, cluster: Cluster) -> Pl
         RunError: the data cannot be read.
     """
     data = read_training_data(options)
-    check_model(options, data.kind)
+    check_model(options)
     if data.train.total < cluster.workers:
         raise OptionError(
             f"{cluster.workers} workers cannot share {data.train.total} training examples: start fewer, or give more "

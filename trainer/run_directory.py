@@ -5,6 +5,9 @@ labels.txt        the classes, one a line, in the order of their ids
 metrics.jsonl     one line for each logged step
 checkpoints/      what a run that was stopped goes on from
 tensorboard/      the same figures for TensorBoard
+backbone.weights.h5
+                  the backbone of the best checkpoint, if the run trained one; embed takes it
+evaluation/       what `trainer.evaluate` found
 COMPLETED         the last step and its metrics; written last
 """
 
@@ -115,7 +118,7 @@ def begin_run(output: str, options: TrainingOptions, data: TrainingData, *, is_c
     """
     run = RunDirectory(output)
     config = run_config(options, data)
-    begun = _read_config(run)
+    begun = read_config(run)
     if begun is not None:
         _check_same(output, begun, config)
     elif is_chief:
@@ -124,6 +127,29 @@ def begin_run(output: str, options: TrainingOptions, data: TrainingData, *, is_c
     if is_chief and not files.exists(run.labels):
         files.write_lines(run.labels, data.labels)
     return run
+
+
+def read_config(run: RunDirectory, *, option: str = "output") -> dict[str, Any] | None:
+    """Returns what `config.json` records, as `run_config` gives it; None if no run has begun there.
+
+    Args:
+        run: the directory.
+        option: by which it was given, for messages.
+
+    Raises:
+        OptionError: the directory is a file, or the file is something else.
+    """
+    if not files.is_remote(run.path) and os.path.exists(run.path) and not os.path.isdir(run.path):
+        raise OptionError(f"--{option} {run.path} is a file: give a directory")
+    try:
+        config = files.read_json(run.config)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise OptionError(f"{run.config} is not what training wrote ({error}): give another --{option}") from error
+    if not isinstance(config, dict) or not {"format", "options", "data"} <= config.keys():
+        raise OptionError(f"{run.config} is not what training wrote: give another --{option}")
+    return config
 
 
 def read_finished(run: RunDirectory) -> FinishedRun | None:
@@ -234,20 +260,6 @@ def _plain_value(value: MetricValue) -> MetricValue:
         return value
     number = float(value)
     return number if math.isfinite(number) else None
-
-
-def _read_config(run: RunDirectory) -> dict[str, Any] | None:
-    if not files.is_remote(run.path) and os.path.exists(run.path) and not os.path.isdir(run.path):
-        raise OptionError(f"--output {run.path} is a file: give a directory")
-    try:
-        config = files.read_json(run.config)
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise OptionError(f"{run.config} is not what training wrote ({error}): give another --output") from error
-    if not isinstance(config, dict) or not {"format", "options", "data"} <= config.keys():
-        raise OptionError(f"{run.config} is not what training wrote: give another --output")
-    return config
 
 
 def _check_nothing_else(run: RunDirectory) -> None:

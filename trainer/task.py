@@ -93,6 +93,8 @@ def _fit(
     from trainer import assembly
     from trainer.checkpoints import Checkpoints
     from trainer.classifier import describe
+    from trainer.restoring import keep_backbone
+    from trainer.saved_run import read_saved_run
     from trainer.summaries import Summaries
 
     is_chief = plan.cluster.is_chief
@@ -104,13 +106,17 @@ def _fit(
     if is_chief:
         checkpoints.tidy()
         _say_what(plan, describe(classifier), replicas=distribution.num_replicas_in_sync, step=step)
-    with Summaries(plan.directory, step=step, written=is_chief) as summaries:
+    with Summaries(plan.directory, step=step, written=is_chief, options=plan.options) as summaries:
         trainer = assembly.make_trainer(plan, learner, feed, checkpoints=checkpoints, summaries=summaries)
         meeting.advise(lambda: f"start all again to go on from step {trainer.saved_step:,}")
         if step:
             trainer.restore(step)
         ending = trainer.run(request)
+        if not ending.signal:
+            summaries.end_session()
     _compare(meeting, trainer.digest())
+    if is_chief and not ending.signal and plan.schedule.unfreeze_step is not None:
+        keep_backbone(read_saved_run(plan.run.output))
     return ending
 
 

@@ -187,7 +187,13 @@ class TestCommand:
         assert [command[2] for command in commands[:2]] == ["beam_pipelines.labels"] * 2
         assert commands[2] == commands[3]
         assert commands[4] == ("python", "-m", "beam_pipelines.verify", str(tmp_path / "dataset"))
-        assert [command[2] for command in commands[5:]] == ["trainer.task", "beam_pipelines.embed", "trainer.task"]
+        assert [command[2] for command in commands[5:8]] == ["trainer.task", "beam_pipelines.embed", "trainer.task"]
+        trained = [command[-1] for command in (commands[5], commands[7])]
+        assert commands[8:] == [
+            ("python", "-m", "trainer.evaluate", "--run", trained[0]),
+            ("python", "-m", "trainer.evaluate", "--run", trained[1]),
+            ("python", "-m", "trainer.compare", *trained, "--output", str(tmp_path / "comparison.html")),
+        ]
 
     def test_steps_are_shown_and_stop_at_the_first_failure(self, capfd: pytest.CaptureFixture[str]) -> None:
         good, bad = (Step(text, ("python", "-c", f"print('did'); exit({code})")) for text, code in [("A", 0), ("B", 3)])

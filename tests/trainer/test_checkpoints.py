@@ -133,6 +133,19 @@ def test_one_of_other_variables_is_refused(tmp_path: Path, change: Callable[[dic
         checkpoints.restore(1, variables)
 
 
+def test_some_variables_can_be_restored_alone() -> None:
+    with object_store():
+        checkpoints = Checkpoints(f"{BUCKET}/run/checkpoints")
+        save(checkpoints, 3)
+        restored = make_variables()
+        restored.pop("optimizer/iteration")
+        checkpoints.restore_some(3, restored)
+        assert digest(restored) == digest({name: make_variables(3)[name] for name in restored})
+        restored["model/bias"] = tf.Variable(1.0)
+        with pytest.raises(RunError, match=r"ckpt-3 cannot be restored \(model/bias: .* choose another --checkpoint"):
+            checkpoints.restore_some(3, restored)
+
+
 def test_the_state_of_dropout_is_among_the_variables() -> None:
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dropout(0.5, seed=1), keras.layers.Dense(2)], name="m")
     optimizer = keras.optimizers.SGD(0.1, momentum=0.9, name="sgd")

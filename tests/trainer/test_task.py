@@ -23,6 +23,9 @@ from tests.trainer.train_command import (
     write_pictures,
 )
 from trainer.checkpoints import Checkpoints
+from trainer.models import build_backbone, weights_sha256
+from trainer.restoring import restore_classifier
+from trainer.saved_run import choose_checkpoint, read_saved_run
 
 pytestmark = pytest.mark.slow
 
@@ -125,6 +128,19 @@ def test_a_run_in_an_object_store(embeddings: list[object], tmp_path: Path) -> N
         code, told = run_training(tmp_path / "log", *arguments, environment=environment)
         assert code == 0, told
         assert Checkpoints(f"{BUCKET}/run/checkpoints").steps() == [2, 3, 4]
+
+
+def test_a_backbone_that_was_trained_is_kept_for_embed(pictures: list[object], tmp_path: Path) -> None:
+    output, name = tmp_path / "run", "mobilenet_v3_small"
+    data = pictures[pictures.index("--dataset") :][:2]
+    options = ["--model", name, "--weights", "none", "--steps", 2, "--batch_size", 2, "--output", output]
+    code, said = run_training(tmp_path / "log", *data, *options)
+    assert code == 0, said
+    saved = read_saved_run(str(output))
+    backbone = restore_classifier(saved, choose_checkpoint(saved, "best")).backbone
+    kept = build_backbone(name, weights=str(output / "backbone.weights.h5"))
+    assert weights_sha256(kept) == weights_sha256(backbone)
+    assert weights_sha256(kept) != weights_sha256(build_backbone(name, weights="none"))
 
 
 def test_options_that_do_not_go_with_the_machine_or_the_data(embeddings: list[object], tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
-"""Runs the train command in processes of its own, and reads what it leaves.
+"""Runs the commands of the trainer in processes of their own, and reads what they leave.
 
 The processes are forked from one that has imported TensorFlow and not used it yet, which saves each the seconds that
 the import takes; `run_command_line` runs the command as a user does.
 """
 
 import dataclasses
+import importlib
 import json
 import multiprocessing
 import os
@@ -124,7 +125,11 @@ class TrainingProcess:
 
 
 def start_training(
-    log: Path, *arguments: object, environment: Mapping[str, str] | None = None, logical_cpus: int = 1
+    log: Path,
+    *arguments: object,
+    environment: Mapping[str, str] | None = None,
+    logical_cpus: int = 1,
+    command: str = "trainer.task",
 ) -> TrainingProcess:
     """Starts the command.
 
@@ -133,13 +138,14 @@ def start_training(
         *arguments: of the command.
         environment: added to this process's own.
         logical_cpus: as how many devices TensorFlow sees the processor.
+        command: the module that is run.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.trainer.preloaded"])
     log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
     values = {**_ENVIRONMENT, **(environment or {})}
-    process = context.Process(target=_run, args=(str(log), list(map(str, arguments)), values, logical_cpus))
+    process = context.Process(target=_run, args=(str(log), command, list(map(str, arguments)), values, logical_cpus))
     process.start()
     return TrainingProcess(process, log)
 
@@ -148,6 +154,11 @@ def run_training(log: Path, *arguments: object, **how: Any) -> tuple[int, str]:
     """Runs the command to its end, as `start_training` starts it; returns its exit code and what it said."""
     process = start_training(log, *arguments, **how)
     return process.wait(), process.output
+
+
+def run_evaluation(log: Path, *arguments: object) -> tuple[int, str]:
+    """Runs `trainer.evaluate` to its end; returns its exit code and what it said."""
+    return run_training(log, *arguments, command="trainer.evaluate")
 
 
 def start_group(logs: Path, *arguments: object, workers: int) -> list[TrainingProcess]:
@@ -198,7 +209,7 @@ def metrics(output: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in line.items() if name != "examples_per_second"} for line in lines]
 
 
-def _run(log: str, arguments: list[str], environment: dict[str, str], logical_cpus: int) -> None:
+def _run(log: str, command: str, arguments: list[str], environment: dict[str, str], logical_cpus: int) -> None:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -210,7 +221,7 @@ def _run(log: str, arguments: list[str], environment: dict[str, str], logical_cp
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * logical_cpus)
     from trainer import task
 
-    task.end_process(task.main(arguments))
+    task.end_process(importlib.import_module(command).main(arguments))
 
 
 def _picture(number: int, *, broken: bool = False) -> bytes:
