@@ -47,13 +47,11 @@ class PageInfo:
         options: of the run, by name, as its `config.json` has them.
         versions: of what the run was made with.
         command: that makes the page again.
-        data_labels_note: what a reader must know of the examples' labels; empty for nothing.
     """
 
     options: Mapping[str, Any]
     versions: Mapping[str, str]
     command: str = ""
-    data_labels_note: str = ""
 
 
 def render_evaluation(evaluation: Evaluation, pictures: Mapping[str, Picture], *, info: PageInfo) -> str:

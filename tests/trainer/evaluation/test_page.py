@@ -281,7 +281,7 @@ def attacked(text: str) -> str:
     )
     known = dict.fromkeys(("title", "artist", "date", "credit_line", "rights"), text)
     work = dataclasses.replace(picture(**known), uri=text)
-    info = PageInfo(options={"dataset": text}, versions={"keras": text}, command=text, data_labels_note=text)
+    info = PageInfo(options={"dataset": text}, versions={"keras": text}, command=text)
     return render(shown, (text, work), info=info)
 
 
@@ -318,11 +318,6 @@ def test_sections_of_the_contents_are_there() -> None:
     assert {"facts", "matrix", "classes", "calibration", "mistakes", "sample", "made"} <= targets
     ids = page.values("id")
     assert len(ids) == len(set(ids))
-
-
-def test_a_note_on_the_labels_comes_first() -> None:
-    info = dataclasses.replace(INFO, data_labels_note="Labels are those of the run.")
-    assert text_of(render(info=info)).startswith("80.0% right: small_cnn, shirts Labels are those of the run.")
 
 
 def test_the_same_evaluation_gives_the_same_page() -> None:
