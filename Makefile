@@ -82,11 +82,11 @@ flink-embed: $(SET_UP) ## Embed on a Flink cluster: ARGS='--dataset …', otherw
 
 .PHONY: test
 test: $(SET_UP) ## Run the tests
-	$(BIN)/python -m pytest -m "not engine" --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m "not engine" --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-fast
 test-fast: $(SET_UP) ## Run the tests that need no process of their own
-	$(BIN)/python -m pytest -m "not engine and not slow" --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m "not engine and not slow" --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-engines
 test-engines: $(SET_UP) ## Run the tests on real engines (root on Debian: what is missing is installed)

@@ -6,9 +6,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from multiprocessing.context import ForkContext, SpawnContext
 
 from beam_pipelines.commands import on_interrupt, run_command
 from beam_pipelines.orphans import end_with_parent
+
+# A child that is forked would begin with all that this process has.
+CONTEXT: SpawnContext | ForkContext = multiprocessing.get_context("spawn")
 
 _INTERRUPT_SECONDS = 30.0
 
@@ -20,7 +24,7 @@ def run_in_child(part: Callable[[list[str]], None], arguments: list[str]) -> int
         part: a function of a module; what it raises is shown, and told by the exit code, as `run_command` does.
         arguments: the command's, which the part is called with.
     """
-    child = multiprocessing.get_context("spawn").Process(target=_run, args=(part, arguments), name=part.__name__)
+    child = CONTEXT.Process(target=_run, args=(part, arguments), name=part.__name__)
     child.start()
     with on_interrupt(lambda: _interrupt(child)):
         child.join()

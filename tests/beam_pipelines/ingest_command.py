@@ -1,4 +1,4 @@
-"""Runs the ingest and embed commands as a user does, in a process of its own, and reads what they leave."""
+"""Runs the ingest and embed commands, in a process of their own, and reads what they leave."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from typing import Any
 
 from beam_pipelines.dataset import Feature
 from beam_pipelines.tfrecords import decode_example, read_records
+from tests.beam_pipelines import preloaded_ingest
 
 # TensorFlow's own files, and the page, need not be the same twice.
 _NOT_COMPARED = ("transform_fn/", "report.html")
@@ -18,7 +19,7 @@ QUICK = ("--connect_timeout", "2", "--read_timeout", "1", "--total_timeout", "2"
 
 
 def start_ingest(*arguments: object, preexec: Callable[[], None] | None = None) -> subprocess.Popen[str]:
-    """Starts ingest in a session of its own."""
+    """Starts ingest as a user does, in a session of its own."""
     return _start("beam_pipelines.ingest", arguments, preexec)
 
 
@@ -41,15 +42,18 @@ def _start(module: str, arguments: Iterable[object], preexec: Callable[[], None]
 
 def run_ingest(*arguments: object, preexec: Callable[[], None] | None = None) -> tuple[int, str]:
     """Runs ingest to its end; returns its exit code and what it printed."""
-    return _ended(start_ingest(*arguments, preexec=preexec))
+    if preexec:
+        return ended(start_ingest(*arguments, preexec=preexec))
+    return preloaded_ingest.run(list(map(str, arguments)))
 
 
 def run_embed(*arguments: object) -> tuple[int, str]:
     """Runs embed to its end; returns its exit code and what it printed."""
-    return _ended(start_embed(*arguments))
+    return ended(start_embed(*arguments))
 
 
-def _ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Waits for the end of a command; returns its exit code and what it printed."""
     output, _ = process.communicate(timeout=600)
     return process.returncode, output
 

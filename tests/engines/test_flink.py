@@ -62,7 +62,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]
 
 def run_labels(*arguments: object) -> tuple[int, str]:
     command = [sys.executable, "-m", "beam_pipelines.labels", *map(str, arguments)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600)
     return done.returncode, done.stdout
 
 
@@ -141,7 +141,7 @@ def test_killed_task_manager_costs_time_alone(flink: RealCluster, collection: Co
     wait_until(lambda: len(collection.server.arrivals) > before + 60, process)
     flink.kill_task_manager()
     flink.add_task_manager()
-    printed, _ = process.communicate(timeout=240)
+    printed, _ = process.communicate(timeout=600)
     assert process.returncode == 0, printed
     assert content(output) == content(collection.undisturbed)
     assert not list(verify(str(output)))
@@ -160,7 +160,7 @@ def test_stopped_job_is_finished_by_the_next(flink: RealCluster, collection: Col
     process = start_and_wait()
     [job] = flink.jobs_at_work()
     flink.cancel(job)
-    printed, _ = process.communicate(timeout=60)
+    printed, _ = process.communicate(timeout=240)
     assert process.returncode == 1
     assert printed.splitlines()[-1].startswith("error: ")
     assert "cancel" in printed.splitlines()[-1].lower()
@@ -169,7 +169,7 @@ def test_stopped_job_is_finished_by_the_next(flink: RealCluster, collection: Col
 
     process = start_and_wait()
     os.kill(process.pid, signal.SIGINT)
-    printed, _ = process.communicate(timeout=60)
+    printed, _ = process.communicate(timeout=240)
     assert process.returncode == 130
     assert printed.splitlines()[-1] == "interrupted: give the same command again to go on"
     assert "Traceback" not in printed

@@ -20,7 +20,7 @@ from beam_pipelines.rows import DROPPED
 from beam_pipelines.sources import AttributeSummary, CountingSource, ReadOptions, SourceOptions
 from beam_pipelines.sources.bigquery import ReadBigQuery, check_bytes, readable_size, to_artwork
 from tests.beam_pipelines.builders import outcome, run_rows
-from tests.beam_pipelines.ingest_command import QUICK, information, keys_of, run_ingest
+from tests.beam_pipelines.ingest_command import QUICK, ended, information, keys_of, start_ingest
 from tests.bigquery_emulator import BigQueryEmulator
 from tests.bigquery_emulator.beam_address import lead_beam_to
 from tests.bigquery_emulator.the_met import IMAGES, OBJECTS, image_row, object_row
@@ -340,7 +340,8 @@ def test_the_whole_command(emulator: BigQueryEmulator, tmp_path: Path) -> None:
         arguments = ["--source", "bigquery", "--input", f"{_PROJECT}.small", "--attribute", "culture", *QUICK]
         arguments += ["--images_from", "museum", "--allow_private_addresses", "--min_images_per_label", "3"]
         output = tmp_path / "dataset"
-        code, said = run_ingest(*arguments, "--output", output, "--project", _PROJECT, "--direct_num_workers", "1")
+        arguments += ["--output", str(output), "--project", _PROJECT, "--direct_num_workers", "1"]
+        code, said = ended(start_ingest(*arguments))
     assert code == 0, said
     assert "the query will scan 0 bytes" in said
     assert keys_of(output) == {f"{n}/0" for n in range(1, 8)}
