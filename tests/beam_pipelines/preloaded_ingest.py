@@ -16,6 +16,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 _LOCK = threading.Lock()
@@ -39,7 +40,8 @@ def run(arguments: Sequence[str]) -> tuple[int, str]:
 def _server() -> subprocess.Popen[str]:
     """Returns the process that forks; it ends when this one does, and closes its input."""
     command = [sys.executable, "-m", __name__]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    checkout = Path(__file__).parents[2]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=checkout)
 
 
 def _serve() -> None:
