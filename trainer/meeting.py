@@ -60,6 +60,7 @@ class Meeting:
         self._rank = rank
         self._peers: dict[int, _Peer] = {}
         self._lock = threading.Lock()
+        self._telling = threading.Lock()
         self._gone = ""
         self._gone_event = threading.Event()
         self._left_event = threading.Event()
@@ -121,8 +122,7 @@ class Meeting:
             values: list[Any] = self._take(0)
             return values
         values = [value, *(self._take(rank) for rank in range(1, self.workers))]
-        for peer in self._peers.values():
-            peer.send({"value": values})
+        self._tell_all({"value": values})
         return values
 
     def advise(self, advice: Callable[[], str]) -> None:
@@ -147,17 +147,15 @@ class Meeting:
 
     def _receive_all(self, deadline: "_Deadline") -> None:
         with _listener(self._addresses[0], deadline) as listener:
-            while missing := [rank for rank in range(1, self.workers) if rank not in self._peers]:
+            while missing := self._missing():
                 names = ", ".join(map(self.name, missing))
                 if deadline.passed(f"waiting for {names}"):
                     told = f"{names} did not come up within {deadline.told}: start all workers, or look at their logs"
                     self.leave(told)
                     raise RunError(f"{told}; --cluster_timeout waits longer")
-                self._forget_those_gone()
                 with contextlib.suppress(OSError):
                     self._receive(listener.accept()[0])
-        for peer in self._peers.values():
-            peer.send({"value": self.workers})
+        self._tell_all({"value": self.workers})
         for rank, peer in self._peers.items():
             self._listen_to(rank, peer)
 
@@ -175,9 +173,11 @@ class Meeting:
         peer.send({"hello": _HELLO})
         self._peers[rank] = peer
 
-    def _forget_those_gone(self) -> None:
+    def _missing(self) -> list[int]:
+        """Returns who has not come, or has gone again."""
         for rank in [rank for rank, peer in self._peers.items() if peer.is_closed()]:
             self._peers.pop(rank).close()
+        return [rank for rank in range(1, self.workers) if rank not in self._peers]
 
     def _join(self, deadline: "_Deadline") -> None:
         while not deadline.passed(f"waiting for {self.name(0)}"):
@@ -227,14 +227,20 @@ class Meeting:
                 return
             self._gone = what
         self._gone_event.set()
+        self._tell_all({"gone": what})
         for peer in self._peers.values():
-            peer.send({"gone": what})
             peer.values.put(_END)
         if self._left_event.wait(_STUCK_SECONDS):
             return
         sys.stderr.write(f"error: {self.loss()}\n")
         sys.stderr.flush()
         os._exit(1)
+
+    def _tell_all(self, message: Mapping[str, Any]) -> None:
+        """Sends a message to all before the next one: nobody hears of an end before what the others heard before it."""
+        with self._telling:
+            for peer in self._peers.values():
+                peer.send(message)
 
     def _take(self, rank: int) -> Any:
         value = self._peers[rank].values.get()
