@@ -22,7 +22,10 @@ from trainer.schedule import Schedule
 from trainer.summaries import Summaries
 from trainer.training_progress import ProgressLine
 
-pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`"),
+]
 
 EXAMPLES = 30
 BATCH = 6
