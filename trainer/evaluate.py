@@ -26,11 +26,10 @@ from beam_pipelines.errors import OptionError, RunError
 from beam_pipelines.locks import only_run_in
 from beam_pipelines.progress import clock as duration
 from trainer.data_files import TrainingData
-from trainer.evaluation.charts import draw_calibration, draw_confusion_matrix
 from trainer.evaluation.data import read_evaluation_data
 from trainer.evaluation.figures import Evaluation, ProjectedVectors
 from trainer.evaluation.metrics import ScoredBatch, Tally
-from trainer.evaluation.options import EvaluateOptions, parse_arguments
+from trainer.evaluation.options import EVALUATION_FILE, PAGE_FILE, EvaluateOptions, parse_arguments
 from trainer.evaluation.page import PageInfo, render_evaluation
 from trainer.evaluation.pictures import Picture, picture_data_set, read_pictures
 from trainer.evaluation.tables import predictions_table, write_confusions, write_per_class
@@ -41,8 +40,6 @@ from trainer.training_progress import ProgressLine
 # Named, because this module is `__main__` where it is the command.
 _LOGGER = logging.getLogger("trainer.evaluate")
 
-EVALUATION_FILE = "evaluation.json"
-PAGE_FILE = "evaluation.html"
 PREDICTIONS_FILE = "predictions.csv"
 PER_CLASS_FILE = "per_class.csv"
 CONFUSIONS_FILE = "confusions.csv"
@@ -166,6 +163,7 @@ def _write(
     info: PageInfo,
 ) -> None:
     """Leaves all but the predictions, the mark that the evaluation is whole last."""
+    from trainer.evaluation.charts import draw_calibration, draw_confusion_matrix
     from trainer.evaluation.summaries import write_summaries
 
     def path(name: str) -> str:

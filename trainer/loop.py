@@ -24,6 +24,7 @@ import tensorflow as tf
 from beam_pipelines.errors import RunError
 from trainer import metrics
 from trainer.checkpoints import Checkpoints, Variables, digest
+from trainer.options import is_less_better
 from trainer.preemption import SIGNALS, StopRequest
 from trainer.schedule import Schedule
 from trainer.summaries import Summaries
@@ -34,8 +35,6 @@ _LOGGER = logging.getLogger(__name__)
 Batch = Mapping[str, tf.Tensor]
 Results = dict[str, float]
 
-# Of these metrics less is better.
-_LESS_IS_BETTER = ("loss",)
 _LOGGED = ("loss", "accuracy")
 _SUMS = (metrics.EXAMPLES, metrics.LOSS, metrics.CORRECT, metrics.TOP_FIVE)
 
@@ -124,7 +123,7 @@ class LoopState:
         self.evaluated_step = self.step
         value = results[monitor]
         better = not math.isnan(value) and (
-            self.best is None or (value < self.best if monitor in _LESS_IS_BETTER else value > self.best)
+            self.best is None or (value < self.best if is_less_better(monitor) else value > self.best)
         )
         if better:
             self.best, self.best_step, self.evaluations_without_best = value, self.step, 0

@@ -28,6 +28,7 @@ CLASS_WEIGHTS = ("none", "balanced")
 AUGMENTATIONS = ("none", "light", "strong")
 DTYPE_POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
 MONITORS = ("accuracy", "recall_at_5", "loss")
+_LESS_IS_BETTER = ("loss",)
 
 # Where the data lie, and not what they are: a run may find them elsewhere when it goes on.
 PLACES = ("dataset", "train_data_paths", "eval_data_paths", "labels_file")
@@ -86,6 +87,11 @@ BACKBONE_DEFAULTS = ModelDefaults(
 WEIGHT_DECAYS = {"adamw": 0.004, "sgd": 1e-4}
 MOMENTUM = 0.9
 _FINE_TUNE_DIVISOR = 10
+
+
+def is_less_better(metric: str) -> bool:
+    """Tells whether less is better of a metric."""
+    return metric in _LESS_IS_BETTER
 
 
 def model_defaults(model: str) -> ModelDefaults:

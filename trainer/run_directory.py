@@ -277,7 +277,7 @@ def _check_same(output: str, begun: Mapping[str, Any], config: Mapping[str, Any]
         before = begun["options"].get(name)
         if name not in PLACES and before != value:
             raise OptionError(
-                f"--output {output} has a run with --{name} {_shown(before)}, not {_shown(value)}: {mend}"
+                f"--output {output} has a run with --{name} {shown_option(before)}, not {shown_option(value)}: {mend}"
             )
     if begun["data"].get("labels") != config["data"]["labels"]:
         raise OptionError(
@@ -293,10 +293,13 @@ def _check_same(output: str, begun: Mapping[str, Any], config: Mapping[str, Any]
 
 
 def _places(config: Mapping[str, Any]) -> str:
-    return ", ".join(f"--{name} {_shown(config['options'][name])}" for name in PLACES if config["options"].get(name))
+    return ", ".join(
+        f"--{name} {shown_option(config['options'][name])}" for name in PLACES if config["options"].get(name)
+    )
 
 
-def _shown(value: Any) -> str:
+def shown_option(value: Any) -> str:
+    """Returns the value of an option, as `config.json` has it, as people give it."""
     if isinstance(value, list):
         return ",".join(map(str, value)) or "none"
     return "never" if value is None else f"{value}"

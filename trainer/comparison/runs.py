@@ -13,15 +13,13 @@ from beam_pipelines import files
 from beam_pipelines.dataset import INFO_FILE, VALIDATION
 from beam_pipelines.errors import OptionError, StorageError
 from trainer.data_files import EMBEDDINGS, IMAGES
-from trainer.evaluation.options import NAMES
+from trainer.evaluation.options import EVALUATION_FILE, NAMES, PAGE_FILE
+from trainer.options import is_less_better
 from trainer.run_directory import CONFIG_FILE, FinishedRun, RunDirectory, read_config, read_finished
 
 # A step and a value there.
 Point = tuple[int, float]
 
-_EVALUATION_FILE = (NAMES[VALIDATION], "evaluation.json")
-_EVALUATION_PAGE = (NAMES[VALIDATION], "evaluation.html")
-_LESS_IS_BETTER = ("loss",)
 # What is read of a configuration without asking whether it is there.
 _OPTIONS = {"model", "batch_size", "monitor"}
 _DATA = {"fingerprint", "kind", "train_examples", "validation_examples", "labels"}
@@ -123,11 +121,6 @@ class Run:
         """Returns the values of a figure in the order of their steps, without those that are not finite."""
         values = ((line["step"], _number(line.get(name))) for line in self.lines)
         return [(step, value) for step, value in values if value is not None]
-
-
-def is_less_better(metric: str) -> bool:
-    """Tells whether less is better of a metric."""
-    return metric in _LESS_IS_BETTER
 
 
 def read_runs(paths: Sequence[str], *, labels: Mapping[str, str] | None = None) -> list[Run]:
@@ -249,8 +242,8 @@ def _relabelled(names: Sequence[str], labels: Mapping[str, str]) -> list[str]:
 
 def _read_run(path: str, name: str, config: Mapping[str, Any]) -> Run:
     directory = RunDirectory(path)
-    page = files.join(path, *_EVALUATION_PAGE)
-    evaluation = _read_evaluation(files.join(path, *_EVALUATION_FILE))
+    page = files.join(path, NAMES[VALIDATION], PAGE_FILE)
+    evaluation = _read_evaluation(files.join(path, NAMES[VALIDATION], EVALUATION_FILE))
     return Run(
         path=path,
         name=name,

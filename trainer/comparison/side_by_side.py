@@ -5,8 +5,9 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainer.comparison.runs import Run, data_groups, is_less_better
-from trainer.options import PLACES
+from trainer.comparison.runs import Run, data_groups
+from trainer.options import PLACES, is_less_better
+from trainer.run_directory import shown_option
 
 _MISSING = "–"
 
@@ -73,8 +74,4 @@ def _texts(runs: Sequence[Run]) -> dict[str, list[str]]:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return ",".join(map(str, value)) or "none"
-    if isinstance(value, float):
-        return f"{value:g}"
-    return "never" if value is None else f"{value}"
+    return f"{value:g}" if isinstance(value, float) else shown_option(value)

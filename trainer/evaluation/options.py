@@ -15,6 +15,10 @@ from trainer.saved_run import BEST, LATEST
 # What an evaluation is called, by the split that it looks at.
 NAMES = {VALIDATION: "evaluation", TRAIN: "evaluation_train"}
 
+# Of what it leaves: the figures, written last, and the page.
+EVALUATION_FILE = "evaluation.json"
+PAGE_FILE = "evaluation.html"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
