@@ -92,6 +92,21 @@ class Picture:
     original_size: tuple[int, int]
 
 
+@dataclasses.dataclass(frozen=True)
+class ImageHeader:
+    """What the first bytes of a picture say of it.
+
+    Attributes:
+        kind: JPEG, PNG, GIF, BMP or WebP.
+        width: pixels, as they are stored.
+        height: pixels, as they are stored.
+    """
+
+    kind: str
+    width: int
+    height: int
+
+
 class PixelGate:
     """Bounds the pixels that one process decodes at the same time, so that its memory stays bounded.
 
@@ -172,6 +187,27 @@ def shrink(
         raise RejectedError(Reason.TOO_MANY_PIXELS, f"{kind}: too large to decode") from error
     except Exception as error:  # hostile bytes make decoders raise nearly anything, and it is this picture only
         raise RejectedError(Reason.CORRUPT_IMAGE, f"{kind}: {_stable_words(error)}") from error
+
+
+def check_image(data: bytes, *, limits: ImageLimits = DEFAULT_LIMITS) -> ImageHeader:
+    """Returns what a picture's header says, without decoding a pixel.
+
+    Args:
+        data: a JPEG, PNG, GIF, BMP or WebP file.
+        limits: which pictures are taken.
+
+    Raises:
+        RejectedError: it is no such file, or not one that is taken; nothing else is raised for any bytes.
+    """
+    kind = _sniff(data)
+    try:
+        header = _read_header(data, kind, limits.min_side)
+        _check_limits(header, limits)
+    except RejectedError:
+        raise
+    except Exception as error:  # as in `shrink`
+        raise RejectedError(Reason.CORRUPT_IMAGE, f"{kind}: {_stable_words(error)}") from error
+    return ImageHeader(kind, header.width, header.height)
 
 
 def shrunk_size(width: int, height: int, size: int) -> tuple[int, int]:
@@ -307,15 +343,22 @@ def _has_one_scan(data: bytes, after_header: int, components: int) -> bool:
 
 def _check_header(header: _Header, size: int, limits: ImageLimits) -> tuple[int, int]:
     """Returns the size to shrink to, or refuses the picture by its size alone."""
-    words = f"{header.width}x{header.height} pixels"
-    if min(header.width, header.height) < limits.min_side:
-        raise RejectedError(Reason.TOO_SMALL, words)
-    if header.width * header.height > limits.max_pixels:
-        raise RejectedError(Reason.TOO_MANY_PIXELS, words)
+    _check_limits(header, limits)
     target = shrunk_size(header.width, header.height, size)
     if max(target) > MAX_JPEG_SIDE:
-        raise RejectedError(Reason.EXTREME_SHAPE, words)
+        raise RejectedError(Reason.EXTREME_SHAPE, _size_in_words(header))
     return target
+
+
+def _check_limits(header: _Header, limits: ImageLimits) -> None:
+    if min(header.width, header.height) < limits.min_side:
+        raise RejectedError(Reason.TOO_SMALL, _size_in_words(header))
+    if header.width * header.height > limits.max_pixels:
+        raise RejectedError(Reason.TOO_MANY_PIXELS, _size_in_words(header))
+
+
+def _size_in_words(header: _Header) -> str:
+    return f"{header.width}x{header.height} pixels"
 
 
 def _decode(data: bytes, kind: str, header: _Header, target: tuple[int, int]) -> Image.Image:
