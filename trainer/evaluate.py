@@ -24,6 +24,7 @@ from beam_pipelines import files
 from beam_pipelines.commands import native_messages_held_back, run_command
 from beam_pipelines.errors import OptionError, RunError
 from beam_pipelines.locks import only_run_in
+from beam_pipelines.picture_lookup import Picture, picture_data_set, read_pictures
 from beam_pipelines.progress import clock as duration
 from trainer.data_files import TrainingData
 from trainer.evaluation.data import read_evaluation_data
@@ -31,7 +32,6 @@ from trainer.evaluation.figures import Evaluation, ProjectedVectors
 from trainer.evaluation.metrics import ScoredBatch, Tally
 from trainer.evaluation.options import EVALUATION_FILE, PAGE_FILE, EvaluateOptions, parse_arguments
 from trainer.evaluation.page import PageInfo, render_evaluation
-from trainer.evaluation.pictures import Picture, picture_data_set, read_pictures
 from trainer.evaluation.tables import predictions_table, write_confusions, write_per_class
 from trainer.run_directory import RunDirectory
 from trainer.saved_run import SavedRun, choose_checkpoint, read_saved_run
@@ -69,7 +69,7 @@ def _evaluate(arguments: Sequence[str]) -> None:
     options = parse_arguments(arguments)
     saved = read_saved_run(options.run)
     data = read_evaluation_data(options, saved)
-    pictures_in = picture_data_set(data, given=options.pictures)
+    pictures_in = picture_data_set(data.directory, given=options.pictures)
     _check_output(options.output)
     with contextlib.nullcontext() if files.is_remote(options.output) else only_run_in(options.output):
         files.remove_unfinished(options.output)

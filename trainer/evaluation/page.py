@@ -17,10 +17,10 @@ from PIL import Image
 
 from beam_pipelines.charts import Part, stacked
 from beam_pipelines.pages import percent, render_page, thousands
+from beam_pipelines.picture_lookup import Picture
 from beam_pipelines.report.texts import Address, address, clipped
 from trainer.evaluation.confusion import Confusion, Matrix, most_confused, shown_matrix
 from trainer.evaluation.figures import CalibrationBin, ClassFigures, Evaluation, Judged
-from trainer.evaluation.pictures import Picture
 
 # Shades of a cell, from a small part of the label's examples to all of them; the same in evaluation.css.
 SHADES = 8

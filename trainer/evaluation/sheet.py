@@ -8,8 +8,8 @@ from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
 from beam_pipelines.drawing import clipped, installed_fonts
+from beam_pipelines.picture_lookup import SIDE, Picture
 from trainer.evaluation.figures import Judged
-from trainer.evaluation.pictures import SIDE, Picture
 
 _MOST_COLUMNS = 8
 _FRAME, _GAP, _LINE = 4, 8, 15

@@ -20,11 +20,11 @@ from PIL import Image
 
 from beam_pipelines import files
 from beam_pipelines.drawing import as_png
+from beam_pipelines.picture_lookup import Picture
 from beam_pipelines.projector import write_projector
 from beam_pipelines.sprite import draw_sprite
 from trainer.evaluation.charts import calibration_figure, confusion_figure
 from trainer.evaluation.figures import Evaluation, Judged, ProjectedVectors
-from trainer.evaluation.pictures import Picture
 from trainer.evaluation.sheet import draw_sheet
 from trainer.run_directory import RunDirectory
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from beam_pipelines.picture_lookup import Picture
 from tests.beam_pipelines.data_sets import drawn
 from trainer.evaluation.figures import CalibrationBin, ClassFigures, Evaluation, Judged
-from trainer.evaluation.pictures import Picture
 
 SHIRTS = ("t-shirt", "pants", "hat")
 # By label and prediction.

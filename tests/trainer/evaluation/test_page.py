@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from PIL import Image
 
+from beam_pipelines.picture_lookup import Picture
 from tests.beam_pipelines.builders import hostile_text
 from tests.beam_pipelines.html_pages import ATTACK, Page, policy, text_of
 from tests.trainer.evaluation.shown import bins, evaluation, judged, many_classes, picture, several_labels
@@ -31,7 +32,6 @@ from trainer.evaluation.page import (
     shade,
     tile,
 )
-from trainer.evaluation.pictures import Picture
 
 INFO = PageInfo(
     options={"model": "small_cnn", "steps": 1722, "hidden_units": [512, 256], "labels_file": "", "unfreeze_at": None},

@@ -10,11 +10,10 @@ from PIL import Image
 from beam_pipelines import files
 from beam_pipelines.dataset import Shard
 from beam_pipelines.errors import OptionError
+from beam_pipelines.picture_lookup import picture_data_set, read_pictures
 from beam_pipelines.tfrecords import decode_example, encode_example, frame, read_records
 from tests.beam_pipelines.builders import BUCKET, artwork, object_store
 from tests.beam_pipelines.data_sets import drawn, write_data_set
-from trainer.data_files import EMBEDDINGS, IMAGES, OUR_IMAGES, SplitFiles, TrainingData
-from trainer.evaluation.pictures import picture_data_set, read_pictures
 
 TRAIN, VALIDATION = Shard("train", 0, 1), Shard("validation", 0, 1)
 WORK = {"title": "Wave", "artist": "Hokusai", "date": "1831", "credit_line": "Rogers Fund"}
@@ -25,13 +24,6 @@ def write(directory: Path | str) -> str:
     rows = {TRAIN: [artwork("1/0", attributes=WORK), artwork("2/0")], VALIDATION: [artwork("3/\udc80")]}
     write_data_set(str(directory), rows, fetch=lambda uri: drawn(len(uri), width=300, height=200))
     return str(directory)
-
-
-def data(directory: Path | str, kind: str = IMAGES) -> TrainingData:
-    none = SplitFiles(paths=(), examples=())
-    return TrainingData(
-        kind=kind, layout=OUR_IMAGES, train=none, validation=none, labels=("Japan",), directory=str(directory)
-    )
 
 
 def embeddings_of(pictures: Path, *, fingerprint: str, path: Path) -> Path:
@@ -105,8 +97,8 @@ def test_pictures_may_lie_in_an_object_store() -> None:
 
 
 def test_a_data_set_of_pictures_has_its_own(tmp_path: Path) -> None:
-    assert picture_data_set(data(tmp_path), given="") == str(tmp_path)
-    assert picture_data_set(data(""), given="") == ""
+    assert picture_data_set(str(tmp_path)) == str(tmp_path)
+    assert picture_data_set("") == ""
 
 
 @pytest.mark.parametrize("is_same", [True, False])
@@ -114,22 +106,22 @@ def test_embeddings_lead_to_the_pictures_that_they_were_made_of(tmp_path: Path, 
     pictures = Path(write(tmp_path / "pictures"))
     fingerprint: Any = files.read_json(str(pictures / "dataset_info.json"))["fingerprint"]
     made_of = embeddings_of(pictures, fingerprint=fingerprint if is_same else "other", path=tmp_path / "embeddings")
-    assert picture_data_set(data(made_of, EMBEDDINGS), given="") == (str(pictures) if is_same else "")
+    assert picture_data_set(str(made_of)) == (str(pictures) if is_same else "")
 
 
 def test_embeddings_whose_pictures_are_gone_have_none(tmp_path: Path) -> None:
     made_of = embeddings_of(tmp_path / "gone", fingerprint="0123", path=tmp_path / "embeddings")
-    assert picture_data_set(data(made_of, EMBEDDINGS), given="") == ""
+    assert picture_data_set(str(made_of)) == ""
 
 
 def test_the_user_may_say_where_pictures_are(tmp_path: Path) -> None:
     directory = write(tmp_path / "pictures")
-    assert picture_data_set(data(tmp_path / "embeddings", EMBEDDINGS), given=directory) == directory
+    assert picture_data_set(str(tmp_path / "embeddings"), given=directory) == directory
 
 
 def test_what_is_no_data_set_of_pictures_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"--pictures .*nothing is no data set, it has no file COMPLETED"):
-        picture_data_set(data(tmp_path), given=str(tmp_path / "nothing"))
+        picture_data_set(str(tmp_path), given=str(tmp_path / "nothing"))
     vectors = embeddings_of(tmp_path, fingerprint="0123", path=tmp_path / "embeddings")
     with pytest.raises(OptionError, match=r"--pictures .*embeddings has embeddings"):
-        picture_data_set(data(tmp_path), given=str(vectors))
+        picture_data_set(str(tmp_path), given=str(vectors))

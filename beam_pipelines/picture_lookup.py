@@ -1,4 +1,4 @@
-"""The pictures that an evaluation shows, out of the shards of a data set of pictures. Imports no TensorFlow."""
+"""A few pictures of a data set by their keys, small enough for a page. Imports neither Beam nor TensorFlow."""
 
 import concurrent.futures
 import contextlib
@@ -13,7 +13,6 @@ from beam_pipelines.errors import OptionError
 from beam_pipelines.plan_files import PlanFiles, PlannedPicture
 from beam_pipelines.shards import read_rows
 from beam_pipelines.tfrecords import CorruptRecordError, decode_example, read_records
-from trainer.data_files import IMAGES, TrainingData
 
 SIDE = 128
 
@@ -39,11 +38,11 @@ class Picture:
     attributes: Mapping[str, str]
 
 
-def picture_data_set(data: TrainingData, *, given: str) -> str:
-    """Returns the data set that has the pictures of the examples; empty where there is none.
+def picture_data_set(directory: str, *, given: str = "") -> str:
+    """Returns the data set that has the pictures of another; empty where there is none.
 
     Args:
-        data: what is evaluated; embeddings say which data set they were made from.
+        directory: of a data set of pictures, or of embeddings, which say what they were made from; empty for none.
         given: the directory that the user names, or empty.
 
     Raises:
@@ -52,12 +51,13 @@ def picture_data_set(data: TrainingData, *, given: str) -> str:
     if given:
         _check_given(given)
         return given
-    if not data.directory or data.kind == IMAGES:
-        return data.directory
-    recorded = _information(data.directory).get("dataset", {})
-    directory = str(recorded.get("path", ""))
-    is_same = directory and _information(directory).get("fingerprint") == recorded.get("fingerprint")
-    return directory if is_same else ""
+    info = _information(directory) if directory else {}
+    if "backbone" not in info:
+        return directory
+    recorded = info.get("dataset", {})
+    made_from = str(recorded.get("path", ""))
+    is_same = made_from and _information(made_from).get("fingerprint") == recorded.get("fingerprint")
+    return made_from if is_same else ""
 
 
 def read_pictures(directory: str, keys: Collection[str]) -> dict[str, Picture]:
