@@ -72,6 +72,9 @@ def _evaluate(arguments: Sequence[str]) -> None:
     pictures_in = picture_data_set(data.directory, given=options.pictures)
     _check_output(options.output)
     with contextlib.nullcontext() if files.is_remote(options.output) else only_run_in(options.output):
+        if options.skip_existing and _is_evaluated(options, saved, data):
+            print(f"{options.output} is complete, there is nothing to do")  # noqa: T201
+            return
         files.remove_unfinished(options.output)
         evaluation, vectors = _score(options, saved, data)
         pictures = read_pictures(pictures_in, _keys(evaluation, vectors))
@@ -79,6 +82,18 @@ def _evaluate(arguments: Sequence[str]) -> None:
         _write(evaluation, pictures, vectors, options=options, run=saved.directory, info=info)
     print(describe(evaluation))  # noqa: T201
     print(f"see {files.join(options.output, PAGE_FILE)}")  # noqa: T201
+
+
+def _is_evaluated(options: EvaluateOptions, saved: SavedRun, data: TrainingData) -> bool:
+    """Tells whether the output has the evaluation of that checkpoint on these examples."""
+    try:
+        found = files.read_json(files.join(options.output, EVALUATION_FILE))
+    except FileNotFoundError:
+        return False
+    with contextlib.nullcontext() if options.verbose else native_messages_held_back():
+        step = choose_checkpoint(saved, options.checkpoint)
+    asked = {"step": step, "split": options.split, "data": data.place, "examples": data.split(options.split).total}
+    return all(found.get(name) == value for name, value in asked.items())
 
 
 def describe(evaluation: Evaluation) -> str:

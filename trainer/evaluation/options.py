@@ -37,6 +37,7 @@ class EvaluateOptions:
         pictures: the data set that has the pictures of the examples; empty to find it.
         mistakes: how many of the most confident ones are kept.
         device: `auto`, `cpu` or `gpu`.
+        skip_existing: do nothing where there is an evaluation of the same checkpoint on the same examples.
         verbose: log more, and show errors whole.
     """
 
@@ -52,6 +53,7 @@ class EvaluateOptions:
     pictures: str = ""
     mistakes: int = 24
     device: str = "auto"
+    skip_existing: bool = False
     verbose: bool = False
 
     def __post_init__(self) -> None:
@@ -143,5 +145,10 @@ def make_parser() -> OptionParser:
         help=f"how many to show, the most confident first (default: {defaults.mistakes})",
     )
     parser.add_argument("--device", help=f"{', '.join(DEVICES)}: auto takes a GPU if there is one (default: auto)")
+    parser.add_argument(
+        "--skip_existing",
+        action="store_true",
+        help="do nothing where an evaluation of the same checkpoint on the same examples lies in --output",
+    )
     parser.add_argument("--verbose", action="store_true", help="log more, and show errors whole")
     return parser
