@@ -17,7 +17,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.12",
     packages=find_packages(include=["beam_pipelines*", "trainer*", "serving*"]),
-    package_data={"": ["py.typed"], "beam_pipelines": ["templates/*"], "trainer": ["templates/*"]},
+    package_data={
+        "": ["py.typed"],
+        **{package: ["templates/*"] for package in ("beam_pipelines", "serving", "trainer")},
+    },
     entry_points={"console_scripts": ["museum-beam-worker = beam_pipelines.process_worker:main"]},
     install_requires=CHECK + WRITE,
     extras_require={

@@ -7,7 +7,7 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 
-from trainer.option_parser import OptionParser, comma_separated
+from beam_pipelines.option_parser import OptionParser, comma_separated
 from trainer.options import (
     AUGMENTATIONS,
     BACKBONE_DEFAULTS,

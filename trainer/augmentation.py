@@ -38,7 +38,9 @@ STRENGTHS: Mapping[str, Strength] = {
 }
 
 
-def augment(pixels: tf.Tensor, size: int, *, augmentation: str, seed: tf.Tensor) -> tf.Tensor:
+def augment(
+    pixels: tf.Tensor, size: int, *, augmentation: str, seed: tf.Tensor, sides: tf.Tensor | None = None
+) -> tf.Tensor:
     """Returns a picture as training sees it: float32 [size, size, 3] in 0..255.
 
     Args:
@@ -46,9 +48,10 @@ def augment(pixels: tf.Tensor, size: int, *, augmentation: str, seed: tf.Tensor)
         size: side of the square, in pixels.
         augmentation: `none`, or a name of `STRENGTHS`.
         seed: int64 [2]; the same seed changes the picture in the same way.
+        sides: of the picture, as `resize` takes them; crops are made of whole pixels.
     """
     if augmentation == "none":
-        return resize(pixels, size)
+        return resize(pixels, size, sides=sides)
     strength = STRENGTHS[augmentation]
     draws = tf.unstack(tf.random.stateless_uniform([8], seed, alg="philox"))
     cropped = crop(pixels, _crop_window(tf.shape(pixels), strength.min_area, draws[:4]))

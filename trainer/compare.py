@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from beam_pipelines import files
 from beam_pipelines.commands import run_command
 from beam_pipelines.errors import OptionError
+from beam_pipelines.option_parser import OptionParser
 from trainer.comparison.runs import read_runs
 from trainer.comparison.side_by_side import side_by_side
 from trainer.comparison.table import text_table
-from trainer.option_parser import OptionParser
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from beam_pipelines.errors import OptionError
 from beam_pipelines.tfrecords import encode_example
 from trainer.augmentation import augment
 from trainer.data_files import IMAGES, SplitFiles, TrainingData
-from trainer.pixels import decode_jpeg
+from trainer.pixels import decode_for_size, decode_jpeg
 
 Batch = dict[str, tf.Tensor]
 Transform = Callable[[tf.Tensor], tf.Tensor]
@@ -328,8 +328,8 @@ def _picture_reader(options: InputOptions) -> Callable[[tf.Tensor, tf.Tensor], B
     def read(place: tf.Tensor, record: tf.Tensor) -> Batch:
         example = {name: values[0] for name, values in _parse(record[tf.newaxis], options.data).items()}
         seed = tf.stack([options.seed, place * options.workers + options.worker])
-        pixels = decode_jpeg(example["inputs"])
-        augmented = augment(pixels, options.image_size, augmentation=options.augmentation, seed=seed)
+        pixels, sides = decode_for_size(example["inputs"], options.image_size)
+        augmented = augment(pixels, options.image_size, augmentation=options.augmentation, seed=seed, sides=sides)
         return {**example, "inputs": augmented}
 
     return read

@@ -1,3 +1,4 @@
+import contextlib
 import functools
 import io
 import os
@@ -17,7 +18,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from beam_pipelines.images import ImageLimits, Picture, PixelGate, shrink, shrunk_size, thumbnail
+from beam_pipelines.images import (
+    ImageHeader,
+    ImageLimits,
+    Picture,
+    PixelGate,
+    check_image,
+    shrink,
+    shrunk_size,
+    thumbnail,
+)
 from beam_pipelines.rejects import Reason, RejectedError
 
 RED, GREEN, BLUE, WHITE = (230, 20, 20), (20, 200, 30), (20, 30, 220), (255, 255, 255)
@@ -228,6 +238,48 @@ class TestRefusals:
 
         monkeypatch.setattr("beam_pipelines.images._decode", fail)
         assert reason_for(encoded(corners(), "PNG")) == (Reason.CORRUPT_IMAGE, "PNG: OSError")
+
+
+class TestCheckImage:
+    @pytest.mark.parametrize(
+        ("name", "kind"), [("JPEG", "JPEG"), ("PNG", "PNG"), ("GIF", "GIF"), ("BMP", "BMP"), ("WEBP", "WebP")]
+    )
+    def test_says_what_the_header_says(self, name: str, kind: str) -> None:
+        assert check_image(encoded(corners(97, 64), name)) == ImageHeader(kind, 97, 64)
+
+    def test_sides_are_those_that_are_stored(self) -> None:
+        assert check_image(with_exif(6)) == ImageHeader("JPEG", 96, 64)
+
+    def test_no_pixel_is_decoded(self) -> None:
+        assert check_image(png_header(9_000, 9_000)) == ImageHeader("PNG", 9_000, 9_000)
+        whole = encoded(photograph(120, 90), "JPEG")
+        assert check_image(whole[: len(whole) // 2]) == ImageHeader("JPEG", 120, 90)
+
+    @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP"])
+    def test_limits(self, kind: str) -> None:
+        data = encoded(corners(96, 12), kind)
+        assert check_image(data, limits=ImageLimits(min_side=1)).height == 12
+        with pytest.raises(RejectedError) as too_small:
+            check_image(data)
+        assert (too_small.value.reason, too_small.value.detail) == (Reason.TOO_SMALL, "96x12 pixels")
+        with pytest.raises(RejectedError) as too_large:
+            check_image(data, limits=ImageLimits(min_side=1, max_pixels=96 * 12 - 1))
+        assert too_large.value.reason == Reason.TOO_MANY_PIXELS
+
+    @pytest.mark.parametrize(
+        ("data", "reason"),
+        [
+            (b"", Reason.EMPTY),
+            (b"<html></html>", Reason.HTML_PAGE),
+            (b"a text", Reason.NOT_AN_IMAGE),
+            (b"GIF89a", Reason.CORRUPT_IMAGE),
+            (b"\x89PNG\r\n\x1a\n", Reason.CORRUPT_IMAGE),
+        ],
+    )
+    def test_what_is_no_picture(self, data: bytes, reason: Reason) -> None:
+        with pytest.raises(RejectedError) as caught:
+            check_image(data)
+        assert caught.value.reason == reason
 
 
 class TestSize:
@@ -643,6 +695,13 @@ class TestHostileBytes:
     @given(st.binary(max_size=200), st.sampled_from([0, 4, 8, 12, 16, 30]), st.sampled_from(SAMPLES))
     def test_arbitrary_bytes(self, data: bytes, kept: int, sample: bytes) -> None:
         check_outcome(sample[:kept] + data)
+
+    @settings(deadline=None, max_examples=100)
+    @given(st.binary(max_size=60), st.sampled_from([0, 4, 8, 12, 16, 30]), st.sampled_from(SAMPLES))
+    def test_headers_of_arbitrary_bytes(self, data: bytes, kept: int, sample: bytes) -> None:
+        with contextlib.suppress(RejectedError):
+            header = check_image(sample[:kept] + data)
+            assert min(header.width, header.height) >= 16
 
     @settings(deadline=None, max_examples=250)
     @given(

@@ -10,7 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tests.hostile_server import jpeg
-from trainer.pixels import decode_and_resize, decode_jpeg, resize
+from trainer.pixels import decode_and_resize, decode_for_size, decode_jpeg, resize
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -68,9 +68,10 @@ def test_a_grey_picture_has_three_channels() -> None:
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_bytes_that_are_no_picture(defect: str) -> None:
     broken = DEFECTS[defect](jpeg(0, width=64, height=64))
-    for decode in (decode_jpeg, lambda encoded: decode_and_resize(encoded, 32)):
-        with pytest.raises(tf.errors.InvalidArgumentError):
-            decode(tf.constant(broken))
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode_jpeg(tf.constant(broken))
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode_and_resize(tf.constant(broken), 32)
 
 
 def test_a_bad_picture_of_a_stream_is_told_apart() -> None:
@@ -96,6 +97,51 @@ def test_resized_like_tensorflow(width: int, height: int) -> None:
     pixels = noise(width, height)
     expected = tf.image.resize(pixels, (40, 40), method="bilinear", antialias=True)
     np.testing.assert_allclose(resize(tf.constant(pixels), 40), expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(("width", "height"), [(8_193, 5), (30_000, 1), (8_200, 60)])
+def test_very_wide_pictures_are_resized_alike(width: int, height: int) -> None:
+    pixels = noise(width, height)
+    expected = tf.image.resize(pixels, (24, 24), method="bilinear", antialias=True)
+    np.testing.assert_allclose(resize(tf.constant(pixels), 24), expected, rtol=0, atol=2e-3)
+
+
+class TestDecodeForSize:
+    @pytest.mark.parametrize(
+        ("side", "size", "ratio"),
+        [
+            (320, 96, 1),
+            (320, 299, 1),
+            (383, 96, 1),
+            (384, 96, 2),
+            (767, 96, 2),
+            (768, 96, 4),
+            (1536, 96, 8),
+            (64, 4, 8),
+        ],
+    )
+    def test_by_what_a_picture_is_shrunk(self, side: int, size: int, ratio: int) -> None:
+        pixels, sides = decode_for_size(tf.constant(encode(photograph(0, width=side + 5, height=side))), size)
+        assert pixels.shape == (-(-side // ratio), -(-(side + 5) // ratio), 3)
+        np.testing.assert_allclose(sides, [side / ratio, (side + 5) / ratio])
+
+    @pytest.mark.parametrize("size", [96, 160, 224, 299])
+    def test_pictures_of_a_data_set_are_as_they_were(self, size: int) -> None:
+        encoded = tf.constant(encode(photograph(2, width=427, height=320)))
+        np.testing.assert_array_equal(decode_and_resize(encoded, size), resize(decode_jpeg(encoded), size))
+
+    @pytest.mark.parametrize(("width", "height"), [(1000, 749), (801, 603), (1601, 1203)])
+    def test_a_large_picture_is_near_its_whole(self, width: int, height: int) -> None:
+        encoded = tf.constant(encode(photograph(3, width=width, height=height)))
+        found, expected = decode_and_resize(encoded, 64), resize(decode_jpeg(encoded), 64)
+        assert psnr(found.numpy(), expected.numpy()) > 40
+
+    def test_other_kinds_are_decoded_whole(self) -> None:
+        file = io.BytesIO()
+        Image.fromarray(noise(60, 50)).save(file, "PNG")
+        pixels, sides = decode_for_size(tf.constant(file.getvalue()), 4)
+        np.testing.assert_array_equal(pixels, noise(60, 50))
+        assert sides.numpy().tolist() == [50, 60]
 
 
 def test_one_pixel_fills_the_square() -> None:

@@ -73,7 +73,8 @@ class Judged:
     Attributes:
         key: of the picture; empty where examples have no name.
         labels: its own, in the order of class ids.
-        top: the classes of the five highest scores, and the scores, the highest first.
+        top: the classes of the five highest scores, or of as many as are known, and the scores, the highest first;
+            empty where the model was not asked.
     """
 
     key: str

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from beam_pipelines import files
 from beam_pipelines.dataset import SPLITS, TRAIN, VALIDATION
 from beam_pipelines.errors import OptionError
+from beam_pipelines.option_parser import OptionParser, comma_separated
 from trainer.data_files import FOREIGN_OPTIONS
-from trainer.option_parser import OptionParser, comma_separated
 from trainer.options import DEVICES, check_choice, check_number
 from trainer.saved_run import BEST, LATEST
 

@@ -70,7 +70,7 @@ def render_evaluation(evaluation: Evaluation, pictures: Mapping[str, Picture], *
         run_name=evaluation.run.rstrip("/").rsplit("/", 1)[-1],
         right=right_examples(evaluation),
         outcome=outcome(evaluation),
-        figures=headline(evaluation),
+        headline=headline(evaluation),
         grid=grid(matrix) if matrix and matrix.is_named else [],
         pixels=pixels(matrix) if matrix and not matrix.is_named else None,
         matrix=matrix,
@@ -84,7 +84,7 @@ def render_evaluation(evaluation: Evaluation, pictures: Mapping[str, Picture], *
         has_pictures=bool(pictures),
         has_keys=any(judged.key for judged in (*evaluation.mistakes, *evaluation.sample)),
         info=info,
-        options={name: _option_text(value) for name, value in info.options.items()},
+        options={name: option_text(value) for name, value in info.options.items()},
         shades=SHADES,
     )
 
@@ -221,6 +221,7 @@ class Tile:
 
     Attributes:
         data: the JPEG in base64; empty where there is no picture.
+        prediction: None where the model was not asked.
         labels: its own.
         others: the next predictions that are not its own, those worth telling.
         title: of the work; the key where it has none.
@@ -230,7 +231,7 @@ class Tile:
     data: str
     width: int
     height: int
-    prediction: Scored
+    prediction: Scored | None
     labels: list[Scored]
     others: list[Scored]
     is_right: bool
@@ -440,10 +441,10 @@ def tile(judged: Judged, pictures: Mapping[str, Picture]) -> Tile:
         data=base64.b64encode(picture.jpeg).decode() if picture else "",
         width=picture.width if picture else 0,
         height=picture.height if picture else 0,
-        prediction=Scored(label=judged.prediction, score=_score(judged.score)),
+        prediction=Scored(label=judged.prediction, score=_score(judged.score)) if judged.top else None,
         labels=[Scored(label=label, score=scores.get(label, "")) for label in judged.labels],
         others=others,
-        is_right=judged.is_right,
+        is_right=bool(judged.top) and judged.is_right,
         title=known.get("title") or clipped(judged.key),
         is_key=not known.get("title"),
         lines={name: known[name] for name in _LINES if known.get(name)},
@@ -467,7 +468,8 @@ def _plural(count: int, noun: str, nouns: str) -> str:
     return f"{thousands(count)} {noun if count == 1 else nouns}"
 
 
-def _option_text(value: Any) -> str:
+def option_text(value: Any) -> str:
+    """Returns an option's value for people; empty where it is not set."""
     if value is None or value in ("", [], ()):
         return ""
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""How the trainer's commands parse their options: what is wrong is told in one line, with the name that was meant."""
+"""How commands without Beam parse their options: what is wrong is told in one line, with the name that was meant."""
 
 import argparse
 import difflib
@@ -12,8 +12,11 @@ class OptionParser(argparse.ArgumentParser):
     """A parser whose complaints are OptionErrors."""
 
     def parse_options(self, arguments: Sequence[str]) -> dict[str, Any]:
-        """Returns the values by the names of their options; raises OptionError also for an option that is unknown."""
-        parsed, unknown = self.parse_known_args(list(arguments))
+        """Returns the values by the names of their options; raises OptionError also for an option that is unknown.
+
+        What has no name, such as files, may stand before, between and behind the options.
+        """
+        parsed, unknown = self.parse_known_intermixed_args(list(arguments))
         if unknown:
             raise OptionError(self._unknown_option(unknown[0]))
         return vars(parsed)

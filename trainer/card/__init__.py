@@ -1,0 +1,1 @@
+"""What the model card says, from what the earlier stages left."""

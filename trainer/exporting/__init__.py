@@ -1,0 +1,1 @@
+"""What `trainer.export` is made of."""
