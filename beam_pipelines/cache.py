@@ -95,6 +95,22 @@ class CachedFetch:
             self._cache.keep(uri, content)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Originals:
+    """How pictures are fetched, and what is done with those that were found good."""
+
+    fetch: Callable[[str], bytes]
+    keep: Callable[[str, bytes], None] = lambda uri, content: None
+
+
+def originals_kept(fetch: Callable[[str], bytes], directory: str, *, room: int = NO_BOUND) -> Originals:
+    """Returns how pictures are fetched where they are kept for later runs in a directory; empty for nowhere."""
+    if not directory:
+        return Originals(fetch=fetch)
+    cached = CachedFetch(fetch, FileCache(directory, room=room))
+    return Originals(fetch=cached.fetch, keep=cached.keep)
+
+
 def _is_elsewhere(uri: str) -> bool:
     return scheme_of(uri) in ("http", "https", "gs")
 

@@ -5,6 +5,7 @@ Imports neither Beam nor TensorFlow, so that a command can say what is wrong wit
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from beam_pipelines.errors import OptionError
@@ -12,6 +13,8 @@ from beam_pipelines.errors import OptionError
 MAX_REJECT_FRACTION = 0.5
 
 Group = argparse._ArgumentGroup
+
+_LOCAL_WORKERS = "--direct_num_workers"
 
 
 def make_command_parser(module: str, description: str, *, of_beam: str) -> argparse.ArgumentParser:
@@ -34,6 +37,16 @@ def taken(values: dict[str, Any], options: type[Any]) -> dict[str, Any]:
     """Returns those parsed values that are fields of the dataclass `options`; lists become tuples."""
     names = [field.name for field in dataclasses.fields(options) if field.name in values]
     return {name: tuple(values[name]) if isinstance(values[name], list) else values[name] for name in names}
+
+
+def with_one_local_worker(beam_arguments: Sequence[str]) -> list[str]:
+    """Returns Beam's arguments with one worker of the local runner unless they ask for more.
+
+    For pipelines that spend their time in TensorFlow, which uses every core by itself.
+    """
+    if any(argument.split("=")[0] == _LOCAL_WORKERS for argument in beam_arguments):
+        return list(beam_arguments)
+    return [*beam_arguments, f"{_LOCAL_WORKERS}=1"]
 
 
 def check_reject_fraction(fraction: float) -> None:

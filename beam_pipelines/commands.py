@@ -58,7 +58,7 @@ def log_to_stderr(*, verbose: bool) -> None:
     """
     logging.basicConfig(format="%(message)s", level=logging.DEBUG if verbose else logging.ERROR, stream=sys.stderr)
     logging.getLogger("apache_beam").setLevel(logging.DEBUG if verbose else logging.CRITICAL)
-    for package in ("beam_pipelines", "trainer"):
+    for package in ("beam_pipelines", "serving", "trainer"):
         logging.getLogger(package).setLevel(logging.DEBUG if verbose else logging.INFO)
 
 

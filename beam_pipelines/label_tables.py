@@ -30,6 +30,7 @@ from beam_pipelines.row_options import Reading
 from beam_pipelines.rows import ARTWORKS
 from beam_pipelines.runners import beam_options, google_project, is_local, new_pipeline, prepare_cluster, run_pipeline
 from beam_pipelines.sources import AttributeSummary, CountingSource, Source, SourceOptions, make_source
+from beam_pipelines.text_tables import aligned
 from beam_pipelines.value_counts import CountPictures, SummarizeAttributes
 from beam_pipelines.worker_paths import check_worker_paths
 from beam_pipelines.works import WriteWorks, gather_works
@@ -103,7 +104,7 @@ def describe_counts(counts: Mapping[str, int], *, attribute: str, threshold: int
     shown = [(clean_text(name, max_characters=_NAME_CHARACTERS), f"{count:,}") for name, count in counts.items()]
     frequent = [count for count in counts.values() if count >= threshold]
     return (
-        f"{_aligned([(attribute, 'pictures'), *shown[:_SHOWN]])}\n"
+        f"{aligned([(attribute, 'pictures'), *shown[:_SHOWN]])}\n"
         f"{len(counts):,} values of {sum(counts.values()):,} pictures, each counted for every value that it has\n"
         f"{len(frequent):,} values have {threshold:,} pictures or more, {sum(frequent):,} pictures"
     )
@@ -114,7 +115,7 @@ def describe_attributes(summaries: Iterable[AttributeSummary]) -> str:
     rows = list(summaries)
     filled = [(row.name, f"{row.filled:,}", f"{row.distinct:,}", f"{row.frequent:,}") for row in rows if row.filled]
     empty = ", ".join(row.name for row in rows if not row.filled)
-    return _aligned([_ATTRIBUTE_HEADER, *filled]) + (f"\nwithout any value: {empty}" if empty else "")
+    return aligned([_ATTRIBUTE_HEADER, *filled]) + (f"\nwithout any value: {empty}" if empty else "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,8 +242,3 @@ def _check_writable(path: str) -> None:
             files.write_bytes(files.join(directory, _FOUND), b"")
     except Exception as error:  # every file system has errors of its own
         raise OptionError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows)

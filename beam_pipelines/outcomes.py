@@ -3,11 +3,11 @@
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from beam_pipelines import files
 from beam_pipelines.dataset import Shard
-from beam_pipelines.plan_files import Account, DroppedPicture, PlanFiles, WrittenPicture
+from beam_pipelines.plan_files import Account, DroppedPicture, NamedShard, PlanFiles, WrittenPicture
 
 _PIECE_BYTES = 1 << 20
 
@@ -23,7 +23,17 @@ class Written:
 Outcome = Written | DroppedPicture
 
 
-def is_whole(plan: PlanFiles, shard: Shard, account: Account) -> bool:
+class FileAccount(Protocol):
+    """The size in bytes and the hash (hex) that a finished shard has."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+
+def is_whole(plan: PlanFiles, shard: NamedShard, account: FileAccount) -> bool:
     """Tells whether the shard is there and true to its account."""
     path = plan.shard(shard)
     if not files.exists(path) or files.size(path) != account.size:
@@ -36,7 +46,7 @@ def write_outcomes(plan: PlanFiles, shard: Shard, outcomes: Iterable[Outcome]) -
     """Writes what became of a shard's pictures: when all are known the account, then the shard; returns the account."""
     with files.staged(plan.shard(shard)) as path:
         with open(path, "wb") as raw:
-            file = _HashedFile(raw)
+            file = HashedFile(raw)
             written, dropped = parted(outcomes, on_record=file.write)
             size, sha256 = file.finish()
         account = Account(size=size, sha256=sha256, written=written, dropped=dropped)
@@ -44,7 +54,7 @@ def write_outcomes(plan: PlanFiles, shard: Shard, outcomes: Iterable[Outcome]) -
     return account
 
 
-class _HashedFile:
+class HashedFile:
     """Writes and hashes in large pieces: each gives up the interpreter's lock, and has to wait for it again."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -55,6 +65,7 @@ class _HashedFile:
         self._size = 0
 
     def write(self, piece: bytes) -> None:
+        """Takes the next bytes of the file."""
         self._pieces.append(piece)
         self._waiting += len(piece)
         if self._waiting >= _PIECE_BYTES:

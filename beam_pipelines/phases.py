@@ -1,6 +1,5 @@
 """The phases of ingest, each of which looks at what lies in the output directory and does only what is missing."""
 
-import dataclasses
 import functools
 import logging
 from collections.abc import Sequence
@@ -9,7 +8,7 @@ from typing import Any
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_pipelines import files
-from beam_pipelines.cache import ANSWERS, NO_BOUND, PICTURES, make_room
+from beam_pipelines.cache import NO_BOUND, PICTURES, make_room
 from beam_pipelines.dataset import (
     COMPLETED_FILE,
     INFO_FILE,
@@ -19,7 +18,7 @@ from beam_pipelines.dataset import (
     REPORT_FILE,
     TRANSFORM_DIRECTORIES,
 )
-from beam_pipelines.jobs import job_options
+from beam_pipelines.jobs import job_options, read_options
 from beam_pipelines.options import DatasetOptions, RunOptions
 from beam_pipelines.outputs import another_data_set, check_only_ours
 from beam_pipelines.plan import describe_plan, make_plan
@@ -27,8 +26,6 @@ from beam_pipelines.plan_files import PlanFiles, planned_shards
 from beam_pipelines.progress import shown_progress
 from beam_pipelines.publish import describe, publish, publish_check
 from beam_pipelines.rejects import Reason
-from beam_pipelines.runners import google_project, most_processes
-from beam_pipelines.sources import ReadOptions
 from beam_pipelines.thumbnails import thumbnails_per_class
 from beam_pipelines.write_shards import WriteOptions, check_shards, write_shards
 
@@ -47,7 +44,7 @@ def plan_phase(dataset: DatasetOptions, run: RunOptions, beam_arguments: Sequenc
     """
     options = _runner_options(dataset, run, beam_arguments)
     if not _is_planned(dataset, run.output):
-        make_plan(dataset, run.output, reading=_read_options(run, options), beam_options=options)
+        make_plan(dataset, run.output, reading=read_options(run, options, output=run.output), beam_options=options)
 
 
 def write_phase(dataset: DatasetOptions, run: RunOptions, beam_arguments: Sequence[str]) -> str:
@@ -131,13 +128,6 @@ def _nothing_to_do(run: RunOptions) -> str:
         return f"{run.output} is complete, nothing was rejected for a passing reason\n{describe(info)}"
     _LOGGER.info("trying %d rejected pictures again", to_retry)
     return ""
-
-
-def _read_options(run: RunOptions, options: PipelineOptions) -> ReadOptions:
-    answers = files.join(run.cache_dir, ANSWERS) if run.cache_dir else PlanFiles(run.output).answers
-    fetch = dataclasses.replace(run.fetch, max_processes=most_processes(options, local=1))
-    reading = run.read_options(project=google_project(options), answers=answers)
-    return dataclasses.replace(reading, fetch=fetch)
 
 
 def _write_options(dataset: DatasetOptions, run: RunOptions, *, classes: int) -> WriteOptions:

@@ -98,16 +98,23 @@ def describe_plan(summary: Mapping[str, Any], limits: FetchLimits) -> str:
         f"  {len(summary['labels'])} classes",
         *(f"  filtered: {reason} {count:,}" for reason, count in sorted(summary["filtered"].items())),
         *(f"  rejected: {reason} {count:,}" for reason, count in sorted(summary["rejected"].items())),
+        *describe_hosts(summary["hosts"], limits),
     ]
+    return "\n".join(lines)
+
+
+def describe_hosts(hosts: Mapping[str, int], limits: FetchLimits) -> list[str]:
+    """Returns how many pictures each host has, and the time that the rate limits alone make it take, in lines."""
     rates = dict(limits.requests_per_second)
+    lines = []
     seconds = 0.0
-    for host, count in sorted(summary["hosts"].items(), key=lambda item: (-item[1], item[0])):
+    for host, count in sorted(hosts.items(), key=lambda item: (-item[1], item[0])):
         rate = rates.get(host, rates.get(""))
         seconds = max(seconds, count / rate if rate else 0.0)
         lines.append(f"  {host}: {count:,} pictures, " + (f"at most {rate:g}/s" if rate else "no rate limit"))
     if seconds:
         lines.append(f"the rate limits alone make it take {clock(seconds)}")
-    return "\n".join(lines)
+    return lines
 
 
 def _read_rows(

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from beam_pipelines import files
 from beam_pipelines.artwork import Artwork
@@ -12,6 +12,16 @@ from beam_pipelines.rejects import Dropped, Reason
 
 _ANSWERS = "answers"
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class NamedShard(Protocol):
+    """A shard of any kind: its name without an ending, and the name of its file."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def file_name(self) -> str: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,27 +71,27 @@ class PlanFiles:
         """What was counted when the pictures were only checked."""
         return self.path("check-counted.json")
 
-    def rows(self, shard: Shard) -> str:
+    def rows(self, shard: NamedShard) -> str:
         """The rows planned for a shard, one JSON object a line, in the order of its examples."""
         return self.path("rows", f"{shard.name}.jsonl")
 
-    def check(self, shard: Shard) -> str:
+    def check(self, shard: NamedShard) -> str:
         """What became of each row planned for a shard when its pictures were only checked."""
         return self.path("checks", f"{shard.name}.json")
 
-    def thumbnails(self, shard: Shard) -> str:
+    def thumbnails(self, shard: NamedShard) -> str:
         """Small pictures of the shard's that the report shows."""
         return self.path("thumbnails", f"{shard.name}.json")
 
-    def samples(self, shard: Shard) -> str:
+    def samples(self, shard: NamedShard) -> str:
         """Embeddings of the shard's that the report shows, with small pictures, as TFRecords."""
         return self.path("samples", f"{shard.name}.tfrecord")
 
-    def account(self, shard: Shard) -> str:
+    def account(self, shard: NamedShard) -> str:
         """What became of each row planned for a shard."""
         return self.path("accounts", f"{shard.name}.json")
 
-    def shard(self, shard: Shard) -> str:
+    def shard(self, shard: NamedShard) -> str:
         """The shard itself, in the data set directory."""
         return files.join(self.directory, shard.file_name)
 

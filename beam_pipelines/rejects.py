@@ -18,7 +18,6 @@ class Stage(enum.StrEnum):
     CHOICE = "choice"
     FETCH = "fetch"
     IMAGE = "image"
-    EMBED = "embed"
     PUBLISH = "publish"
 
 
@@ -50,6 +49,7 @@ class Reason(enum.StrEnum):
     BAD_ROW = "bad_row", Kind.REJECTED, Stage.SOURCE
     NOT_A_NUMBER = "not_a_number", Kind.REJECTED, Stage.SOURCE
     API_FAILED = "api_failed", Kind.REJECTED, Stage.SOURCE
+    CORRUPT_RECORD = "corrupt_record", Kind.REJECTED, Stage.SOURCE
 
     EXCLUDED = "excluded", Kind.FILTERED, Stage.CHOICE
     DUPLICATE_URI = "duplicate_uri", Kind.FILTERED, Stage.CHOICE
@@ -81,8 +81,6 @@ class Reason(enum.StrEnum):
     TOO_SMALL = "too_small", Kind.REJECTED, Stage.IMAGE
     TOO_MANY_PIXELS = "too_many_pixels", Kind.REJECTED, Stage.IMAGE
     EXTREME_SHAPE = "extreme_shape", Kind.REJECTED, Stage.IMAGE
-
-    CORRUPT_RECORD = "corrupt_record", Kind.REJECTED, Stage.EMBED
 
     DUPLICATE_CONTENT = "duplicate_content", Kind.FILTERED, Stage.PUBLISH
 

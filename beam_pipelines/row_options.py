@@ -106,7 +106,12 @@ def parse_rates(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:
     return tuple(sorted(rates.items()))
 
 
-def add_row_arguments(group: Group, *, attribute_default: str = "label") -> None:
+def add_row_arguments(
+    group: Group,
+    *,
+    attribute_default: str = "label",
+    attribute_help: str = "whose values become the labels (default: %(default)s)",
+) -> None:
     """Adds the options of `SourcedRows`."""
     group.add_argument("--source", required=True, help=f"what kind of metadata to read: {', '.join(SOURCE_NAMES)}")
     group.add_argument(
@@ -115,9 +120,7 @@ def add_row_arguments(group: Group, *, attribute_default: str = "label") -> None
         help="the list, folder or catalogue, local or gs://, may be a pattern; bigquery: PROJECT.DATASET, or the "
         "objects' PROJECT.DATASET.TABLE",
     )
-    group.add_argument(
-        "--attribute", default=attribute_default, help="whose values become the labels (default: %(default)s)"
-    )
+    group.add_argument("--attribute", default=attribute_default, help=attribute_help)
     group.add_argument(
         "--split_values", default="", metavar="SEPARATOR", help="cut a value into several, as '|' in the Met's"
     )
@@ -164,8 +167,23 @@ def add_row_arguments(group: Group, *, attribute_default: str = "label") -> None
 
 def add_reading_arguments(group: Group) -> None:
     """Adds the options of `Reading`, and those of `FetchLimits`."""
-    limits = FetchLimits()
     group.add_argument("--cache_dir", default="", help="keep what is fetched here, for later runs; local or gs://")
+    add_fetch_arguments(group)
+    group.add_argument(
+        "--bigquery_method",
+        default=BIGQUERY_METHODS[0],
+        help=f"how rows leave BigQuery: {' or '.join(BIGQUERY_METHODS)} (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max_bytes_billed", type=int, default=0, help="do not start a query that scans more (default: no bound)"
+    )
+    add_shared_filesystem(group)
+    add_verbose(group)
+
+
+def add_fetch_arguments(group: Group) -> None:
+    """Adds the options of `FetchLimits`, which `fetch_limits` takes."""
+    limits = FetchLimits()
     group.add_argument(
         "--max_requests_per_second",
         action="append",
@@ -188,13 +206,3 @@ def add_reading_arguments(group: Group) -> None:
     ):
         value = getattr(limits, name)
         group.add_argument(f"--{name}", type=type(value), default=value, help=f"{what} (default: %(default)s)")
-    group.add_argument(
-        "--bigquery_method",
-        default=BIGQUERY_METHODS[0],
-        help=f"how rows leave BigQuery: {' or '.join(BIGQUERY_METHODS)} (default: %(default)s)",
-    )
-    group.add_argument(
-        "--max_bytes_billed", type=int, default=0, help="do not start a query that scans more (default: no bound)"
-    )
-    add_shared_filesystem(group)
-    add_verbose(group)

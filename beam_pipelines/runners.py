@@ -112,8 +112,12 @@ def local_workers(options: PipelineOptions, *, bundles: int) -> int:
         options: Beam's.
         bundles: there is no use for more workers than this.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(options.view_as(DirectOptions).direct_num_workers or cores, bundles))
+    return max(1, min(options.view_as(DirectOptions).direct_num_workers or cores(), bundles))
+
+
+def cores() -> int:
+    """Returns how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def most_processes(options: PipelineOptions, *, local: int) -> int:

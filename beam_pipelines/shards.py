@@ -8,7 +8,6 @@ import collections
 import contextlib
 import dataclasses
 import hashlib
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any, BinaryIO
@@ -17,7 +16,7 @@ from beam_pipelines import files
 from beam_pipelines.dataset import Feature, Shard
 from beam_pipelines.images import Picture
 from beam_pipelines.outcomes import Outcome, Written, is_whole, parted, write_outcomes
-from beam_pipelines.picture_threads import PictureThreads, done, in_order
+from beam_pipelines.picture_threads import PictureThreads, done, in_order, timed_fetch
 from beam_pipelines.plan_files import (
     Account,
     DroppedPicture,
@@ -172,7 +171,7 @@ class ShardWriter(PictureThreads):
     def _picture(self, row: PlannedPicture) -> Outcome:
         counters: dict[str, int] = {}
         try:
-            data = self._timed_fetch(row.artwork.image_uri, counters)
+            data = timed_fetch(self._fetch, row.artwork.image_uri, counters)
             picture = self._shrink(data)
             self._keep(row.artwork.image_uri, data)
             counters["fetch/ok"] = 1
@@ -188,15 +187,6 @@ class ShardWriter(PictureThreads):
             record=frame(encode_example(_features(row, picture, sha256))),
             picture=WrittenPicture(row.artwork.key, sha256, width, height, len(data)),
         )
-
-    def _timed_fetch(self, uri: str, counters: dict[str, int]) -> bytes:
-        started = time.perf_counter()
-        try:
-            data = self._fetch(uri)
-            counters["fetch/bytes"] = len(data)
-            return data
-        finally:
-            counters["fetch/msec"] = round(1000 * (time.perf_counter() - started))
 
 
 def read_content(

@@ -4,6 +4,7 @@ Formats: https://www.tensorflow.org/tutorials/load_data/tfrecord and
 https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/example/feature.proto
 """
 
+import io
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
@@ -16,6 +17,7 @@ _FOOTER = struct.Struct("<I")
 _MASK_DELTA = 0xA282EAD8
 # No message of protocol buffers is longer.
 _MAX_RECORD_BYTES = 1 << 31
+_PIECE_BYTES = 1 << 20
 
 FeatureValue = bytes | int | Sequence[bytes] | Sequence[int] | Sequence[float]
 
@@ -26,6 +28,10 @@ class CorruptRecordError(ValueError):
 
 class CorruptBytesError(CorruptRecordError):
     """The bytes of one record are damaged, not its length: the record behind it can be read."""
+
+
+class LongRecordError(CorruptRecordError):
+    """A record is longer than those that are read; the record behind it can be read."""
 
 
 def frame(record: bytes) -> bytes:
@@ -42,14 +48,61 @@ def read_records(file: BinaryIO) -> Iterator[bytes]:
     number = 0
     while header := file.read(_HEADER.size):
         length = _length_in(header, number)
-        body = file.read(length + _FOOTER.size)
+        body = file.read(length + _FOOTER.size) if length <= _MAX_RECORD_BYTES else b""
         if len(body) < length + _FOOTER.size:
             raise CorruptRecordError(f"record {number}: the file ends within its bytes")
-        record = body[:length]
-        if _masked_crc(record) != _FOOTER.unpack(body[length:])[0]:
-            raise CorruptBytesError(f"record {number}: wrong checksum of its bytes")
-        yield record
+        yield _checked(body, number)
         number += 1
+
+
+def unframe(framed: bytes) -> bytes:
+    """Returns the record that `frame` framed; raises `CorruptRecordError` if it is not whole."""
+    file = io.BytesIO(framed)
+    records = list(read_records(file)) if framed else []
+    if len(records) != 1:
+        raise CorruptRecordError(f"{len(records)} records where one should be")
+    return records[0]
+
+
+def scan_records(file: BinaryIO, *, max_bytes: int) -> Iterator[tuple[int, int, bytes | CorruptRecordError]]:
+    """Yields for each record of a TFRecord file where it is framed (offset, length), and the record or what is wrong.
+
+    Where nobody can tell any more where a record begins, that is the last one.
+
+    Args:
+        file: it stands at its beginning.
+        max_bytes: of a framed record; longer ones are passed over.
+    """
+    offset = number = 0
+    while header := file.read(_HEADER.size):
+        try:
+            length = _HEADER.size + _length_in(header, number) + _FOOTER.size
+            found = _scanned(header, file, length, number, max_bytes=max_bytes)
+        except (CorruptBytesError, LongRecordError) as error:
+            yield offset, length, error
+        except CorruptRecordError as error:
+            yield offset, 0, error
+            return
+        else:
+            yield offset, length, found
+        offset += length
+        number += 1
+
+
+def _scanned(header: bytes, file: BinaryIO, length: int, number: int, *, max_bytes: int) -> bytes:
+    """Reads the rest of a framed record and returns the record; raises as `scan_records` yields."""
+    left = length - len(header)
+    if length <= max_bytes:
+        body = file.read(left)
+        if len(body) < left:
+            raise CorruptRecordError(f"record {number}: the file ends within its bytes")
+        return _checked(body, number)
+    while left:
+        piece = file.read(min(left, _PIECE_BYTES))
+        if not piece:
+            raise CorruptRecordError(f"record {number}: the file ends within its bytes")
+        left -= len(piece)
+    raise LongRecordError(f"record {number}: more than {max_bytes} bytes")
 
 
 def count_records(file: BinaryIO) -> int:
@@ -66,6 +119,14 @@ def count_records(file: BinaryIO) -> int:
             raise CorruptRecordError(f"record {number}: the file ends within its bytes")
         number += 1
     return number
+
+
+def _checked(body: bytes, number: int) -> bytes:
+    """Returns a record, from its bytes and their checksum; raises `CorruptBytesError` if they do not fit."""
+    record = body[: -_FOOTER.size]
+    if _masked_crc(record) != _FOOTER.unpack(body[-_FOOTER.size :])[0]:
+        raise CorruptBytesError(f"record {number}: wrong checksum of its bytes")
+    return record
 
 
 def _length_in(header: bytes, number: int) -> int:

@@ -22,7 +22,7 @@ from apache_beam.utils.shared import Shared
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_pipelines import files
-from beam_pipelines.cache import NO_BOUND, CachedFetch, FileCache
+from beam_pipelines.cache import NO_BOUND, originals_kept
 from beam_pipelines.choice import cross_split_losers, key_rank
 from beam_pipelines.dataset import Shard
 from beam_pipelines.errors import RunError
@@ -30,7 +30,7 @@ from beam_pipelines.fetch.fetcher import Fetcher, FetchLimits
 from beam_pipelines.image_files import write_image
 from beam_pipelines.images import ImageLimits, PixelGate, shrink
 from beam_pipelines.memory import keep_freed_memory
-from beam_pipelines.plan_files import Account, PlanFiles, read_account
+from beam_pipelines.plan_files import Account, NamedShard, PlanFiles, read_account
 from beam_pipelines.progress import ProgressFile
 from beam_pipelines.runners import local_workers, most_processes, new_pipeline, run_pipeline
 from beam_pipelines.shards import ShardContent, ShardWriter, read_content, read_rows, without_duplicates
@@ -142,7 +142,7 @@ def _shared_out(
 class ShardNames(beam.PTransform):
     """Gives the names of the shards, dealt out to the workers."""
 
-    def __init__(self, shards: list[Shard]) -> None:
+    def __init__(self, shards: Sequence[NamedShard]) -> None:
         super().__init__()
         self._shards = shards
 
@@ -246,13 +246,12 @@ class _Worker:
 
     def __init__(self, plan: PlanFiles, options: WriteOptions) -> None:
         keep_freed_memory()
-        fetcher = Fetcher(options.fetch)
-        cached = CachedFetch(fetcher.fetch, FileCache(options.cache_dir, room=options.cache_room))
-        originals = {"fetch": cached.fetch, "keep": cached.keep} if options.cache_dir else {"fetch": fetcher.fetch}
+        originals = originals_kept(Fetcher(options.fetch).fetch, options.cache_dir, room=options.cache_room)
         self.progress = ProgressFile(plan.progress)
         self.writer = ShardWriter(
             plan,
-            **originals,
+            fetch=originals.fetch,
+            keep=originals.keep,
             shrink=functools.partial(
                 shrink,
                 size=options.image_size,
@@ -428,4 +427,4 @@ def _drop_duplicates(plan: PlanFiles, shard: Shard, keys: set[str]) -> Account:
 
 
 def _write_counted(counted: list[dict[str, Any]], *, path: str) -> None:
-    files.write_json(path, sorted(counted, key=lambda value: Shard.parse(value["shard"])))
+    files.write_json(path, sorted(counted, key=lambda value: value["shard"]))

@@ -20,6 +20,7 @@ from beam_pipelines.command_options import (
     check_reject_fraction,
     make_command_parser,
     taken,
+    with_one_local_worker,
 )
 from beam_pipelines.errors import OptionError
 from beam_pipelines.options import FORMAT_VERSION
@@ -27,8 +28,6 @@ from trainer.models import IMAGENET, NO_WEIGHTS, check_backbone
 
 Z_SCORE = "z_score"
 NORMALIZE = (Z_SCORE, "none")
-
-_LOCAL_WORKERS = "--direct_num_workers"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,17 +111,12 @@ class EmbedRunOptions:
 
 
 def parse_arguments(arguments: Sequence[str]) -> tuple[EmbeddingOptions, EmbedRunOptions, list[str]]:
-    """Returns the options, and those arguments that are Beam's; raises OptionError for values that are wrong.
-
-    TensorFlow uses every core by itself, so the local runner has one worker unless more are asked for.
-    """
+    """Returns the options, and those arguments that are Beam's; raises OptionError for values that are wrong."""
     parsed, beam_arguments = make_parser().parse_known_args(list(arguments))
     options = EmbeddingOptions(**taken(vars(parsed), EmbeddingOptions))
     run = EmbedRunOptions(**taken(vars(parsed), EmbedRunOptions))
     _check_apart(options.dataset, run.output)
-    if not any(argument.split("=")[0] == _LOCAL_WORKERS for argument in beam_arguments):
-        beam_arguments.append(f"{_LOCAL_WORKERS}=1")
-    return options, run, beam_arguments
+    return options, run, with_one_local_worker(beam_arguments)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, WorkerOptions
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_pipelines import files
 from beam_pipelines.choice import HASHES
@@ -16,11 +16,10 @@ from beam_pipelines.embedding.shards import embed_shards, kept_backbone
 from beam_pipelines.embedding.source import read_source, source_shards
 from beam_pipelines.embedding.writer import EmbedShape
 from beam_pipelines.errors import OptionError
-from beam_pipelines.jobs import job_options
+from beam_pipelines.jobs import check_workers_have_tensorflow, job_options
 from beam_pipelines.plan_files import PlanFiles
 from beam_pipelines.progress import shown_progress
 from beam_pipelines.publish import describe
-from beam_pipelines.runners import is_on_dataflow
 
 # Pictures in the report's projection, about.
 _SAMPLES = 2_000
@@ -102,17 +101,8 @@ def _runner_options(options: EmbeddingOptions, run: EmbedRunOptions, arguments: 
         shared_filesystem=run.shared_filesystem,
         no_wait=run.no_wait,
     )
-    _check_workers_have_tensorflow(beam_options)
+    check_workers_have_tensorflow(beam_options)
     path = options.weights_path()
     if path and not files.exists(path):
         raise OptionError(f"--weights {path} is not there: give the path of a weights file")
     return beam_options
-
-
-def _check_workers_have_tensorflow(beam_options: PipelineOptions) -> None:
-    image = beam_options.view_as(WorkerOptions).sdk_container_image
-    if is_on_dataflow(beam_options) and not image and not beam_options.view_as(SetupOptions).requirements_file:
-        raise OptionError(
-            "--runner DataflowRunner: workers that --setup_file sets up have no TensorFlow, which embeds: give an "
-            "image that has it with --sdk_container_image, or --requirements_file that lists it (see deploy/dataflow)"
-        )

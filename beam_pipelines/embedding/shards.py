@@ -6,7 +6,6 @@ it does; the handler given to it reads a shard, has its pictures embedded and wr
 
 import dataclasses
 import functools
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -25,7 +24,7 @@ from beam_pipelines.embedding.writer import EmbeddingWriter, EmbedShape
 from beam_pipelines.errors import RunError
 from beam_pipelines.plan_files import PlanFiles
 from beam_pipelines.progress import ProgressFile
-from beam_pipelines.runners import local_workers, new_pipeline, run_pipeline
+from beam_pipelines.runners import cores, local_workers, new_pipeline, run_pipeline
 from beam_pipelines.write_shards import ShardNames, WriteCounted, account_of, count_shard
 
 
@@ -146,8 +145,7 @@ class _Worker:
     """The backbone and the threads of one process, which embeds one shard at a time."""
 
     def __init__(self, plan: PlanFiles, shape: EmbedShape, backbone: Backbone, *, workers_here: int) -> None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        threads = max(1, cores // workers_here)
+        threads = max(1, cores() // workers_here)
         with native_messages_held_back():
             embedder = BackboneEmbedder(
                 backbone.build, input_size=backbone.input_size, threads=threads if workers_here > 1 else 0

@@ -19,7 +19,7 @@ from beam_pipelines.rejects import Reason, RejectedError
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(//)?")
-_KNOWN_SCHEMES = frozenset({"http", "https", "gs", "file", "idx"})
+_KNOWN_SCHEMES = frozenset({"http", "https", "gs", "file", "idx", "jsonl", "tfrecord"})
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 _HOST_NAME = re.compile(
     r"(?=.{1,253}\.?$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.?"

@@ -20,6 +20,7 @@ from beam_pipelines.rejects import Reason, RejectedError
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _GOOGLE_MACHINE = Path("/sys/class/dmi/id/product_name")
+_PACKED = ("gzip", "deflate")
 _NO_BUCKET_METADATA = "DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA"
 
 
@@ -81,6 +82,32 @@ class CloudStorage:
         Raises:
             RejectedError: any reason of the fetch stage but those of redirects and addresses.
         """
+        blob, data = self._download(bucket, name)
+        return inflate(iter([data]), max_bytes=self._max_bytes) if blob.content_encoding in _PACKED else data
+
+    def read_range(self, bucket: str, name: str, *, offset: int, length: int) -> bytes:
+        """Returns some bytes of an object as they are stored, fewer where it ends before; the library retries.
+
+        Args:
+            bucket: name of the bucket.
+            name: name of the object, unquoted.
+            offset: of the first byte.
+            length: how many.
+
+        Raises:
+            RejectedError: as `read`.
+        """
+        return self._download(bucket, name, start=offset, end=offset + length - 1)[1] if length else b""
+
+    def close(self) -> None:
+        """Closes idle connections; the next read opens new ones."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _download(self, bucket: str, name: str, **byte_range: int) -> tuple[Any, bytes]:
+        """Returns an object, and its bytes as they are stored."""
         from google.cloud.storage.retry import DEFAULT_RETRY
 
         blob = self._open_client().bucket(bucket).blob(name)
@@ -91,17 +118,9 @@ class CloudStorage:
                 raw_download=True,
                 timeout=self._timeouts,
                 retry=DEFAULT_RETRY.with_timeout(self._total_timeout),
+                **byte_range,
             )
-        if blob.content_encoding in ("gzip", "deflate"):
-            return inflate(iter([buffer.getvalue()]), max_bytes=self._max_bytes)
-        return buffer.getvalue()
-
-    def close(self) -> None:
-        """Closes idle connections; the next read opens new ones."""
-        with self._lock:
-            client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        return blob, buffer.getvalue()
 
     def _open_client(self) -> Any:
         with self._lock:

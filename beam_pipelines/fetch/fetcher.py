@@ -1,4 +1,4 @@
-"""Fetches the bytes of a picture from `http(s)://`, `gs://`, `file://`, `idx:` or a path: politely, and within limits.
+"""Fetches the bytes of a picture from `http(s)://`, `gs://`, a path or a larger file: politely, and within limits.
 
 Everything that comes from outside is bounded: bytes (also after decompression), time (also of servers that drip),
 redirects, tries and the addresses that may be reached. Whatever goes wrong with a picture is a `RejectedError` with a
@@ -18,9 +18,11 @@ from typing import cast
 import requests
 
 from beam_pipelines.errors import OptionError
+from beam_pipelines.fetch import json_lines, record_files
 from beam_pipelines.fetch.addresses import HttpAddress, follow_redirect, parse_http, scheme_of
 from beam_pipelines.fetch.cloud_storage import CloudStorage, parse_object
 from beam_pipelines.fetch.failures import PassingError, failure_of, reason_of_status
+from beam_pipelines.fetch.file_ranges import FileRanges
 from beam_pipelines.fetch.http_bodies import discard_body, read_body, respect_opt_out
 from beam_pipelines.fetch.idx_files import MAX_OBJECT_BYTES, IdxFiles
 from beam_pipelines.fetch.local_files import parse_path, read_file
@@ -34,6 +36,9 @@ AGENT_NAME = "museum-image-classifier"
 _MAX_BACKOFF_SECONDS = 30.0
 # What the Met's hosts stand for hours; they block for a while those who ask more.
 MET_RATES = (("collectionapi.metmuseum.org", 4.0), ("images.metmuseum.org", 16.0))
+
+# Of files that have pictures in them.
+_READERS_OF_RANGES = {json_lines.SCHEME: json_lines.read_picture, record_files.SCHEME: record_files.read_picture}
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PASSING_REASONS = frozenset({Reason.SERVER_ERROR, Reason.RATE_LIMITED})
@@ -57,7 +62,7 @@ class FetchLimits:
             are not limited.
         max_processes: the most processes the job can have; each takes this part of every rate.
         contact: address or page that museums can turn to; stands in the user agent.
-        allow_paths: whether `file://`, `idx:` and paths may be read.
+        allow_paths: whether files may be read: `file://`, paths, and `idx:`, `jsonl:` and `tfrecord:`.
     """
 
     connect_timeout: float = 10.0
@@ -147,6 +152,7 @@ class Fetcher:
             max_bytes=MAX_OBJECT_BYTES,
         )
         self._idx_files = IdxFiles(large_storage, max_bytes=limits.max_bytes)
+        self._ranges = FileRanges(large_storage)
         self._lock = threading.Lock()
 
     def __enter__(self) -> "Fetcher":
@@ -167,11 +173,13 @@ class Fetcher:
         """Returns the bytes at `uri`, at most `max_bytes` of them.
 
         Args:
-            uri: `http://`, `https://`, `gs://bucket/object`, `file://`, `idx:PATH#NUMBER` or a path; spaces and letters
-                of any alphabet need no quoting.
+            uri: `http://`, `https://`, `gs://bucket/object`, `file://` or a path; spaces and letters of any alphabet
+                need no quoting. Or a place in a larger file: `idx:PATH#NUMBER`, and `jsonl:` or `tfrecord:` with
+                `OFFSET:LENGTH:PATH`.
 
         Raises:
-            RejectedError: they cannot be had; the reason's stage is `fetch`.
+            RejectedError: they cannot be had; the reason's stage is `fetch`, or `source` where a larger file is not
+                what it was.
         """
         uri = uri.strip()
         scheme = scheme_of(uri)
@@ -179,12 +187,14 @@ class Fetcher:
             body = self._fetch_http(parse_http(uri))
         elif scheme == "gs":
             body = self._fetch_object(*parse_object(uri))
-        elif scheme not in ("file", "idx", ""):
-            raise RejectedError(Reason.BAD_URI, "only http, https, gs, file, idx and paths can be fetched")
+        elif scheme not in ("file", "idx", "", *_READERS_OF_RANGES):
+            raise RejectedError(Reason.BAD_URI, "only http, https, gs, file and paths can be fetched")
         elif not self._limits.allow_paths:
             raise RejectedError(Reason.REFUSED_ADDRESS, "files of this machine are not served")
         elif scheme == "idx":
             body = self._idx_files.read(uri)
+        elif scheme in _READERS_OF_RANGES:
+            body = _READERS_OF_RANGES[scheme](self._ranges, uri, max_bytes=self._limits.max_bytes)
         else:
             body = read_file(parse_path(uri), max_bytes=self._limits.max_bytes)
         with self._lock:

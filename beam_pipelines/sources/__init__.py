@@ -21,9 +21,11 @@ _CLASSES = {
     "bigquery": "ReadBigQuery",
     "directory": "ReadDirectory",
     "idx": "ReadIdx",
+    "jsonl": "ReadJsonLines",
     "manifest": "ReadManifest",
     "object_list": "ReadObjectList",
     "open_access_csv": "ReadOpenAccessCsv",
+    "tfrecord": "ReadTfRecords",
 }
 SOURCE_NAMES = tuple(sorted(_CLASSES))
 IMAGES_FROM = ("mirror", "museum", "api")
@@ -38,7 +40,7 @@ class RowOptions:
 
     Attributes:
         input: a path or pattern; `bigquery`: the data set, or its table of objects.
-        attribute: whose values become the labels.
+        attribute: whose values become the labels; empty where rows need none.
         split_values: cuts a value into several, as `|` does in the Met's catalogue; empty to take it as it stands.
         bin: makes ranges of this size of whole numbers; 0 to take values as they stand.
         filter: `NAME=VALUE`; a row is taken if, of every name given, it has one of the values.

@@ -43,7 +43,7 @@ _TEXT_TYPES = frozenset(
     {"STRING", "BOOL", "BOOLEAN", "INTEGER", "INT64", "FLOAT", "FLOAT64", "NUMERIC", "BIGNUMERIC"}
     | {"DATE", "DATETIME", "TIME", "TIMESTAMP"}
 )
-_CONNECT_SECONDS = 60.0
+CONNECT_SECONDS = 60.0
 
 
 class ReadBigQuery(beam.PTransform):
@@ -69,7 +69,7 @@ class ReadBigQuery(beam.PTransform):
                 f"--images_from {self._options.images_from} is not for bigquery: choose one of "
                 f"{', '.join(ADDRESS_COLUMNS)}, or use --source open_access_csv or object_list"
             )
-        with _asking(OptionError), contextlib.closing(open_client(self._options.reading.project)) as client:
+        with asking(OptionError), contextlib.closing(open_client(self._options.reading.project)) as client:
             names = _column_names(client, objects)
             image_names = _column_names(client, images)
         needed = [OBJECT_ID, *([] if self._options.include_restricted else [PUBLIC_DOMAIN])]
@@ -107,7 +107,7 @@ class ReadBigQuery(beam.PTransform):
             _check_temp_location(begin.pipeline)
         columns = _columns_read(self.attribute_names(), options)
         query = rows_query(*find_tables(options), columns, options)
-        with _asking(OptionError), contextlib.closing(open_client(reading.project)) as client:
+        with asking(OptionError), contextlib.closing(open_client(reading.project)) as client:
             _check_scan(client, query, reading)
         return (
             begin
@@ -257,7 +257,7 @@ def _columns_read(names: Sequence[str], options: SourceOptions) -> list[str]:
 
 def _judged_columns(options: SourceOptions) -> list[str]:
     """Returns the columns that say what a row's labels are, and whether it is taken."""
-    return sorted({options.attribute, *(name for name, _ in parse_filters(options.filter))})
+    return sorted({*filter(None, [options.attribute]), *(name for name, _ in parse_filters(options.filter))})
 
 
 def _column_names(client: Any, table: Table) -> list[str]:
@@ -266,7 +266,7 @@ def _column_names(client: Any, table: Table) -> list[str]:
 
     reference = bigquery.DatasetReference(table.project, table.dataset).table(table.name)
     try:
-        schema = client.get_table(reference, retry=_retry(), timeout=_CONNECT_SECONDS).schema
+        schema = client.get_table(reference, retry=retry(), timeout=CONNECT_SECONDS).schema
     except NotFound as error:
         raise OptionError(f"BigQuery has no table {table}") from error
     return [field.name for field in schema if field.field_type in _TEXT_TYPES and field.mode != "REPEATED"]
@@ -286,7 +286,7 @@ def _check_scan(client: Any, query: str, reading: ReadOptions) -> None:
     from google.cloud import bigquery
 
     config = bigquery.QueryJobConfig(dry_run=True, use_query_cache=False)
-    scanned = client.query(query, job_config=config, retry=_retry(), timeout=_CONNECT_SECONDS).total_bytes_processed
+    scanned = client.query(query, job_config=config, retry=retry(), timeout=CONNECT_SECONDS).total_bytes_processed
     _LOGGER.info("the query will scan %s", readable_size(scanned or 0))
     check_bytes(scanned or 0, allowed=reading.max_bytes_billed)
 
@@ -295,21 +295,22 @@ def _results(query: str, reading: ReadOptions) -> list[Any]:
     """Returns the rows of an aggregate query, having logged how many bytes it will scan."""
     from google.cloud import bigquery
 
-    with _asking(OptionError), contextlib.closing(open_client(reading.project)) as client:
+    with asking(OptionError), contextlib.closing(open_client(reading.project)) as client:
         _check_scan(client, query, reading)
         config = bigquery.QueryJobConfig(maximum_bytes_billed=reading.max_bytes_billed or None)
-        with _asking(RunError):
+        with asking(RunError):
             return list(client.query(query, job_config=config).result())
 
 
-def _retry() -> Any:
+def retry() -> Any:
+    """Returns how Google's client tries a question again."""
     from google.cloud.bigquery import DEFAULT_RETRY
 
-    return DEFAULT_RETRY.with_timeout(_CONNECT_SECONDS)
+    return DEFAULT_RETRY.with_timeout(CONNECT_SECONDS)
 
 
 @contextlib.contextmanager
-def _asking(failure: type[UserError]) -> Iterator[None]:
+def asking(failure: type[UserError]) -> Iterator[None]:
     """Turns the errors of Google's libraries into one of ours, in a line."""
     from google.api_core.exceptions import GoogleAPICallError, RetryError
     from google.auth.exceptions import GoogleAuthError

@@ -49,10 +49,15 @@ def find_tables(options: SourceOptions) -> tuple[Table, Table]:
     objects = Table(project, dataset, found["table"] or _OBJECTS)
     if not options.images_input:
         return objects, Table(project, dataset, _IMAGES)
-    found = _NAME.fullmatch(options.images_input)
+    return objects, parse_table(options.images_input, option="images_input")
+
+
+def parse_table(name: str, *, option: str) -> Table:
+    """Returns the table that `PROJECT.DATASET.TABLE` names; raises OptionError, naming the option, if it names none."""
+    found = _NAME.fullmatch(name)
     if not (found and found["table"]):
-        raise OptionError(f"--images_input {options.images_input!r} is no BigQuery table: give PROJECT.DATASET.TABLE")
-    return objects, Table(found["project"], found["dataset"], found["table"])
+        raise OptionError(f"--{option} {name!r} is no BigQuery table: give PROJECT.DATASET.TABLE")
+    return Table(found["project"], found["dataset"], found["table"])
 
 
 def rows_query(objects: Table, images: Table, columns: Sequence[str], options: SourceOptions) -> str:

@@ -17,8 +17,8 @@ _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 def check_attributes(options: SourceOptions, allowed: Collection[str]) -> None:
-    """Raises OptionError unless the label's attribute and those of the filters are among `allowed`."""
-    asked = ([] if options.all_attributes else [options.attribute]) + [
+    """Raises OptionError unless the label's attribute, if one is asked for, and those of the filters are `allowed`."""
+    asked = ([options.attribute] if options.attribute and not options.all_attributes else []) + [
         name for name, _ in parse_filters(options.filter)
     ]
     for name in asked:

@@ -1,4 +1,4 @@
-"""Runs the ingest and embed commands, in a process of their own, and reads what they leave."""
+"""Runs the ingest, embed and batch_predict commands, in a process of their own, and reads what they leave."""
 
 import json
 import os
@@ -28,6 +28,11 @@ def start_embed(*arguments: object) -> subprocess.Popen[str]:
     return _start("beam_pipelines.embed", arguments, None)
 
 
+def start_predict(*arguments: object) -> subprocess.Popen[str]:
+    """Starts batch_predict in a session of its own."""
+    return _start("beam_pipelines.batch_predict", arguments, None)
+
+
 def _start(module: str, arguments: Iterable[object], preexec: Callable[[], None] | None) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", module, *map(str, arguments)],
@@ -50,6 +55,11 @@ def run_ingest(*arguments: object, preexec: Callable[[], None] | None = None) ->
 def run_embed(*arguments: object) -> tuple[int, str]:
     """Runs embed to its end; returns its exit code and what it printed."""
     return ended(start_embed(*arguments))
+
+
+def run_predict(*arguments: object) -> tuple[int, str]:
+    """Runs batch_predict to its end; returns its exit code and what it printed."""
+    return ended(start_predict(*arguments))
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:

@@ -120,7 +120,8 @@ def test_what_a_fetch_may_take_reaches_it() -> None:
         ),
         (
             "--source=flickr",
-            "unknown source 'flickr': choose one of bigquery, directory, idx, manifest, object_list, open_access_csv",
+            "unknown source 'flickr': choose one of bigquery, directory, idx, jsonl, manifest, object_list, "
+            "open_access_csv, tfrecord",
         ),
         (
             "--max_labels=3 --labels_file=dict.txt",

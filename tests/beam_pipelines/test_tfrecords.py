@@ -1,4 +1,5 @@
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,16 @@ from hypothesis import strategies as st
 
 from beam_pipelines.dataset import Feature, feature_spec
 from beam_pipelines.tfrecords import (
+    CorruptBytesError,
     CorruptRecordError,
+    LongRecordError,
     count_records,
     decode_example,
     encode_example,
     frame,
     read_records,
+    scan_records,
+    unframe,
 )
 
 features = st.dictionaries(
@@ -160,3 +165,41 @@ def test_tensorflow_reads_what_we_write_and_would_write_the_same(tmp_path: Path)
             kind = feature.int64_list if isinstance(listed(value)[0], int) else feature.bytes_list
             kind.value.extend(listed(value))
         assert encode_example(values) == theirs.SerializeToString(deterministic=True)
+
+
+class TestScanning:
+    @given(records=st.lists(st.binary(max_size=40), max_size=5))
+    def test_every_record_is_where_it_is_told_to_be(self, records: list[bytes]) -> None:
+        content = b"".join(map(frame, records))
+        found = list(scan_records(io.BytesIO(content), max_bytes=1000))
+        assert [record for _, _, record in found] == records
+        assert [unframe(content[offset : offset + length]) for offset, length, _ in found] == records
+
+    @given(content=st.binary(max_size=60))
+    def test_whatever_the_bytes_are_it_ends(self, content: bytes) -> None:
+        found = list(scan_records(io.BytesIO(content), max_bytes=30))
+        assert all(offset <= len(content) for offset, _, _ in found)
+        assert bool(found) == bool(content)
+
+    def test_the_records_behind_a_damaged_and_a_long_one_are_found(self) -> None:
+        damaged = frame(b"damaged").replace(b"dam", b"mad")
+        content = frame(b"a") + damaged + frame(b"x" * 5_000_000) + frame(b"b")
+        found = [record for _, _, record in scan_records(io.BytesIO(content), max_bytes=1000)]
+        assert (found[0], found[3]) == (b"a", b"b")
+        assert isinstance(found[1], CorruptBytesError)
+        assert isinstance(found[2], LongRecordError)
+
+    @pytest.mark.parametrize("length", [1 << 31, 1 << 62, (1 << 64) - 1])
+    def test_a_length_beyond_all_bounds_ends_the_file(self, length: int) -> None:
+        """Its checksum is right, so that only the end of the file tells."""
+        header = struct.pack("<Q", length)
+        content = header + frame(header)[-4:] + b"no more"
+        ((offset, _, record),) = scan_records(io.BytesIO(content), max_bytes=1000)
+        assert (offset, type(record)) == (0, CorruptRecordError)
+        with pytest.raises(CorruptRecordError, match="ends within its bytes"):
+            unframe(content)
+
+    @pytest.mark.parametrize("framed", [b"", frame(b"a")[:-1], frame(b"a") + b"x", frame(b"a") * 2])
+    def test_what_is_not_one_record_is_told(self, framed: bytes) -> None:
+        with pytest.raises(CorruptRecordError):
+            unframe(framed)
