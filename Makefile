@@ -30,11 +30,70 @@ demo: $(SET_UP) ## The whole way, on a small collection that is drawn and served
 # $(call need,NAMES,PAGE): stops where a variable is not given.
 need = $(foreach name,$(1),$(if $($(name)),,$(error give $(name)=…, see $(2))))
 
+# What all stages of one's own data share: my.env has the variables below, a line each, `NAME = value`.
+ifdef CONFIG
+include $(CONFIG)
+endif
+
+WORK ?= work
+DATASET ?= $(WORK)/dataset
+EMBEDDINGS ?= $(WORK)/embeddings
+RUN ?= $(WORK)/run
+MODEL ?= $(WORK)/model/1
+PREDICTIONS ?= $(WORK)/predictions
+TRAINED_ON = $(if $(EMBED_ARGS),$(EMBEDDINGS),$(DATASET))
+PREDICT_ARGS ?= $(if $(ARGS),,--source tfrecord --input "$(DATASET)/validation-*.tfrecord")
+
+# The other stages find by themselves that they are done.
+AS_A_STAGE = --no-print-directory SKIP_EXISTING=--skip_existing
+
+.PHONY: all
+all: $(SET_UP) ## Ingest, embed, train, evaluate, export and predict: CONFIG=my.env (see README.md)
+	$(call need,INGEST_ARGS,README.md)
+	@$(MAKE) $(AS_A_STAGE) ingest
+	@$(if $(EMBED_ARGS),$(MAKE) $(AS_A_STAGE) embed)
+	@$(MAKE) $(AS_A_STAGE) train
+	@$(MAKE) $(AS_A_STAGE) evaluate
+	@$(MAKE) $(AS_A_STAGE) export
+	@$(MAKE) $(AS_A_STAGE) predict
+
+.PHONY: labels
+labels: $(SET_UP) ## See what a catalogue offers: ARGS='--source … --input …'
+	$(BIN)/python -m beam_pipelines.labels $(LABELS_ARGS) $(BEAM_ARGS) $(ARGS)
+
+.PHONY: ingest
+ingest: $(SET_UP) ## Make a data set: ARGS='--source … --input …' DATASET=work/dataset
+	$(BIN)/python -m beam_pipelines.ingest --output "$(DATASET)" $(INGEST_ARGS) $(BEAM_ARGS) $(ARGS)
+
+.PHONY: embed
+embed: $(SET_UP) ## Turn its pictures into vectors: ARGS='--backbone …' EMBEDDINGS=work/embeddings
+	$(BIN)/python -m beam_pipelines.embed --dataset "$(DATASET)" --output "$(EMBEDDINGS)" $(EMBED_ARGS) $(BEAM_ARGS) $(ARGS)
+
+.PHONY: train
+train: $(SET_UP) ## Train on either: ARGS='--model …' RUN=work/run (of vectors: DATASET=work/embeddings)
+	$(BIN)/python -m trainer.task --dataset "$(TRAINED_ON)" --output "$(RUN)" $(TRAIN_ARGS) $(ARGS)
+
+.PHONY: evaluate
+evaluate: $(SET_UP) ## Say how good a run is: RUN=work/run
+	$(BIN)/python -m trainer.evaluate --run "$(RUN)" $(SKIP_EXISTING) $(EVALUATE_ARGS) $(ARGS)
+
+.PHONY: export
+export: $(SET_UP) ## Make a run one SavedModel: MODEL=work/model/1
+	$(BIN)/python -m trainer.export --run "$(RUN)" --output "$(MODEL)" $(SKIP_EXISTING) $(EXPORT_ARGS) $(ARGS)
+
+.PHONY: predict
+predict: $(SET_UP) ## Predict the classes of many pictures: ARGS='--source … --input …' PREDICTIONS=work/predictions
+	$(BIN)/python -m beam_pipelines.batch_predict --model "$(MODEL)" --output "$(PREDICTIONS)" $(PREDICT_ARGS) $(BEAM_ARGS) $(ARGS)
+
+.PHONY: classify
+classify: $(SET_UP) ## Predict the classes of a few pictures: PICTURES='a.jpg https://…'
+	$(call need,PICTURES,README.md)
+	$(BIN)/python -m serving.classify --model "$(MODEL)" $(PICTURES) $(CLASSIFY_ARGS) $(ARGS)
+
 PORT ?= 6006
 
 .PHONY: tensorboard
-tensorboard: $(SET_UP) ## TensorBoard on this machine: RUN=DIR, a run or a directory of runs, PORT=6006
-	$(call need,RUN,README.md)
+tensorboard: $(SET_UP) ## TensorBoard on this machine: RUN=work/run, or a directory of runs, PORT=6006
 	$(BIN)/tensorboard --logdir "$(RUN)" --host localhost --port $(PORT)
 
 MACHINE_TYPE ?= n1-standard-4
@@ -56,6 +115,11 @@ dataflow-ingest: $(SET_UP) ## Ingest on Dataflow: PROJECT=… REGION=… BUCKET=
 dataflow-embed: $(SET_UP) ## Embed on Dataflow: as dataflow-ingest, with IMAGE=… that has TensorFlow, ARGS='--dataset …'
 	$(call need,PROJECT REGION BUCKET IMAGE ARGS,deploy/dataflow/README.md)
 	$(BIN)/python -m beam_pipelines.embed $(ON_DATAFLOW) --experiments no_use_multiple_sdk_containers $(ARGS)
+
+.PHONY: dataflow-predict
+dataflow-predict: $(SET_UP) ## Predict on Dataflow: as dataflow-embed, ARGS='--model gs://… --source … --output …'
+	$(call need,PROJECT REGION BUCKET IMAGE ARGS,deploy/dataflow/README.md)
+	$(BIN)/python -m beam_pipelines.batch_predict $(ON_DATAFLOW) --experiments no_use_multiple_sdk_containers $(ARGS)
 
 FLINK_MASTER ?= 127.0.0.1:18081
 TASK_MANAGERS ?= 2
@@ -79,6 +143,11 @@ flink-ingest: $(SET_UP) ## Ingest on a Flink cluster: ARGS='--source …' FLINK_
 flink-embed: $(SET_UP) ## Embed on a Flink cluster: ARGS='--dataset …', otherwise as flink-ingest
 	$(call need,ARGS,deploy/flink/README.md)
 	$(BIN)/python -m beam_pipelines.embed $(ON_FLINK) $(ARGS)
+
+.PHONY: flink-predict
+flink-predict: $(SET_UP) ## Predict on a Flink cluster: ARGS='--model … --source … --output …', otherwise as flink-ingest
+	$(call need,ARGS,deploy/flink/README.md)
+	$(BIN)/python -m beam_pipelines.batch_predict $(ON_FLINK) $(ARGS)
 
 .PHONY: test
 test: $(SET_UP) ## Run the tests

@@ -23,7 +23,10 @@ PAGES = {
     "run/evaluation/evaluation.html": "how good the small network is",
     "head-run/evaluation/evaluation.html": "how good the head is",
     "comparison.html": "the two side by side",
+    "model/1/model_card.html": "the exported model",
+    "similar.html": "works that are like a new one",
 }
+UNSEEN_WORKS = 80
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +42,13 @@ class Step:
     command: tuple[str, ...]
 
 
-def walk(output: Path) -> list[Step]:
-    """Returns the commands that are run, in order, on what was drawn into `output`."""
+def walk(output: Path, *, unseen: Path) -> list[Step]:
+    """Returns the commands that are run, in order.
+
+    Args:
+        output: what was drawn.
+        unseen: a picture of a work that is not in the catalogue, in a folder of the folder of all such works.
+    """
     dataset = str(output / "dataset")
     catalogue = (
         *("--source", "open_access_csv"),
@@ -73,6 +81,22 @@ def walk(output: Path) -> list[Step]:
     head = (*train, "--dataset", embeddings, "--model", "head", "--output", head_run)
     evaluate = ("python", "-m", "trainer.evaluate", "--run")
     compare = ("python", "-m", "trainer.compare", run, head_run, "--output", str(output / "comparison.html"))
+    export = ("python", "-m", "trainer.export", "--run")
+    model, head_model = str(output / "model" / "1"), str(output / "head-model" / "1")
+    predict = (
+        *("python", "-m", "beam_pipelines.batch_predict"),
+        *("--model", model),
+        *("--source", "directory"),
+        *("--input", str(unseen.parent.parent)),
+        *("--output", str(output / "predictions")),
+    )
+    similar = (
+        *("python", "-m", "serving.similar"),
+        *("--embeddings", embeddings),
+        *("--model", head_model),
+        *("--output", str(output / "similar.html")),
+        str(unseen),
+    )
     return [
         Step("See what the catalogue offers as labels", (*labels, "--list_attributes")),
         Step(
@@ -88,6 +112,17 @@ def walk(output: Path) -> list[Step]:
         Step("Say how good the small network is, and what it takes for what", (*evaluate, run)),
         Step("Say the same of the head", (*evaluate, head_run)),
         Step("Hold the two side by side", compare),
+        Step(
+            "Make the small network one SavedModel, from the bytes of a picture to its label",
+            (*export, run, "--output", model),
+        ),
+        Step("Make the head one, with its backbone", (*export, head_run, "--output", head_model)),
+        Step(
+            "Ask for the culture of a work that nobody has seen",
+            ("python", "-m", "serving.classify", "--model", model, str(unseen)),
+        ),
+        Step("Ask for works of the collection that are like it", similar),
+        Step("Predict the cultures of many such works, of which two are no pictures", predict),
     ]
 
 
@@ -135,10 +170,12 @@ def run(*, output: Path, works: int, seed: int) -> None:
     print(f"Drawing {works} works into {output}, seed {seed}", flush=True)
     draw.write_pictures(collection, pictures)
     draw.write_catalogue(collection, output / "MetObjects.csv")
+    others = draw.plan_collection(works=draw.MIN_WORKS, seed=seed + 1)
+    unseen, *_ = draw.write_unseen(others, output / "unseen", works=UNSEEN_WORKS)
     with serve(pictures) as address:
         draw.write_image_list(collection, output / "images.csv", address=address)
         print(f"Serving {len(collection.listings)} addresses at {address}, some of them bad on purpose")
-        run_steps(walk(output))
+        run_steps(walk(output, unseen=unseen))
     print(f"\n{output / 'dataset'} holds")
     print("\n".join(describe_files(output / "dataset")))
     print("\nLook at")

@@ -169,6 +169,28 @@ def write_pictures(collection: Collection, directory: Path) -> None:
         shutil.copyfile(directory / original, directory / name)
 
 
+def write_unseen(collection: Collection, directory: Path, *, works: int) -> list[Path]:
+    """Draws one picture of each of some works as `directory/CULTURE/picture.jpg`; the last two cannot be used.
+
+    Args:
+        collection: of another seed than the one that a model learns from.
+        directory: to be made.
+        works: how many pictures are good.
+
+    Returns:
+        the files, the good ones first.
+    """
+    chosen = [work for work in collection.works if work.culture not in ("", RARE_CULTURE)][: works + 2]
+    paths = [directory / work.culture / work.pictures[0] for work in chosen]
+    for work, path in zip(chosen, paths, strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(draw_picture(work, view=0, seed=collection.seed))
+    *_, torn, page = paths
+    torn.write_bytes(torn.read_bytes()[:5_000])
+    page.write_text("<!DOCTYPE html><title>Not found</title>", encoding="utf-8")
+    return paths
+
+
 def _write_work(work: Work, collection: Collection, directory: Path) -> None:
     for view, name in enumerate(work.pictures):
         (directory / name).write_bytes(draw_picture(work, view=view, seed=collection.seed))

@@ -47,6 +47,19 @@ class TestCollection:
         assert 0 < sum(not work.public_domain for work in collection.works) < 30
         assert 0 < sum(len(work.pictures) == 2 for work in collection.works) < 100
 
+    def test_unseen_works_are_others_and_two_are_no_pictures(self, tmp_path: Path) -> None:
+        seen = draw.plan_collection(works=120, seed=1)
+        paths = draw.write_unseen(draw.plan_collection(works=120, seed=2), tmp_path / "unseen", works=10)
+        assert len(paths) == len(set(paths)) == 12
+        assert {path.parent.name for path in paths} <= set(draw.MOTIFS) - {draw.RARE_CULTURE}
+        drawn = {draw.draw_picture(work, view=0, seed=seen.seed) for work in seen.works[:20]}
+        for path in paths[:10]:
+            assert path.read_bytes() not in drawn
+            Image.open(path).load()
+        for path in paths[10:]:
+            with pytest.raises(OSError, match=r"truncated|cannot identify"):
+                Image.open(path).load()
+
     def test_bad_addresses_are_few_and_each_kind_is_there(self) -> None:
         behaviours = Counter(listing.behaviour for listing in SMALL.listings)
         assert behaviours.pop("pictures") > 80
@@ -183,17 +196,25 @@ class TestServer:
 
 class TestCommand:
     def test_walk_names_what_was_drawn(self, tmp_path: Path) -> None:
-        commands = [step.command for step in walk(tmp_path)]
+        unseen = tmp_path / "unseen" / "Japan" / "1.jpg"
+        commands = [step.command for step in walk(tmp_path, unseen=unseen)]
         assert [command[2] for command in commands[:2]] == ["beam_pipelines.labels"] * 2
         assert commands[2] == commands[3]
         assert commands[4] == ("python", "-m", "beam_pipelines.verify", str(tmp_path / "dataset"))
         assert [command[2] for command in commands[5:8]] == ["trainer.task", "beam_pipelines.embed", "trainer.task"]
         trained = [command[-1] for command in (commands[5], commands[7])]
-        assert commands[8:] == [
+        assert commands[8:11] == [
             ("python", "-m", "trainer.evaluate", "--run", trained[0]),
             ("python", "-m", "trainer.evaluate", "--run", trained[1]),
             ("python", "-m", "trainer.compare", *trained, "--output", str(tmp_path / "comparison.html")),
         ]
+        exported = [command[-1] for command in commands[11:13]]
+        assert [command[2:5] for command in commands[11:13]] == [("trainer.export", "--run", run) for run in trained]
+        assert commands[13] == ("python", "-m", "serving.classify", "--model", exported[0], str(unseen))
+        assert commands[14][2] == "serving.similar"
+        assert {exported[1], str(unseen)} < set(commands[14])
+        assert commands[15][2] == "beam_pipelines.batch_predict"
+        assert {exported[0], str(tmp_path / "unseen")} < set(commands[15])
 
     def test_steps_are_shown_and_stop_at_the_first_failure(self, capfd: pytest.CaptureFixture[str]) -> None:
         good, bad = (Step(text, ("python", "-c", f"print('did'); exit({code})")) for text, code in [("A", 0), ("B", 3)])
@@ -231,7 +252,9 @@ class TestCommand:
         self, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(draw, "write_pictures", lambda *_: None)
-        monkeypatch.setattr(sys.modules["demo.__main__"], "walk", lambda _: [Step("C", ("python", "-c", "exit(4)"))])
+        monkeypatch.setattr(
+            sys.modules["demo.__main__"], "walk", lambda _, unseen: [Step("C", ("python", "-c", "exit(4)"))]
+        )
         assert main(["--output", str(tmp_path / "out"), "--works", "100"]) == 1
         assert capfd.readouterr().err == "demo: step 1 ended with exit code 4: python -c 'exit(4)'\n"
 
