@@ -68,6 +68,12 @@ def read_saved_run(path: str) -> SavedRun:
         raise OptionError(f"{directory.config} is not what training wrote ({error}): give another --run") from error
 
 
+def check_checkpoint(which: str) -> None:
+    """Raises OptionError for a `--checkpoint` that is neither `best` nor `latest` nor a step."""
+    if which not in (BEST, LATEST) and not (which.isascii() and which.isdigit()):
+        raise OptionError(f"--checkpoint {which!r} is no checkpoint: give {BEST}, {LATEST} or a step")
+
+
 def choose_checkpoint(saved: SavedRun, which: str) -> int:
     """Returns the step of a checkpoint (imports TensorFlow).
 

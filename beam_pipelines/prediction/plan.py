@@ -4,6 +4,7 @@ One pipeline reads the rows, deals them out and writes those of every shard. Row
 are written too, with their reasons.
 """
 
+import collections
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -151,8 +152,8 @@ class _WriteRows(beam.PTransform):
         files.write_lines(self._plan.rows(shard), (row.to_line() for row in rows))
         yield f"rows/{shard.index}/{shard.count}", len(rows)
         yield "labelled", sum(bool(row.labels) for row in rows)
-        for row in rows:
-            yield f"host/{host_of(row.uri)}", 1
+        for host, count in collections.Counter(host_of(row.uri) for row in rows).items():
+            yield f"host/{host}", count
 
 
 class _WriteRejected(beam.PTransform):

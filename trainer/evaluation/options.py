@@ -10,7 +10,7 @@ from beam_pipelines.errors import OptionError
 from beam_pipelines.option_parser import OptionParser, comma_separated
 from trainer.data_files import FOREIGN_OPTIONS
 from trainer.options import DEVICES, check_choice, check_number
-from trainer.saved_run import BEST, LATEST
+from trainer.saved_run import BEST, LATEST, check_checkpoint
 
 # What an evaluation is called, by the split that it looks at.
 NAMES = {VALIDATION: "evaluation", TRAIN: "evaluation_train"}
@@ -63,8 +63,7 @@ class EvaluateOptions:
         check_choice("device", self.device, DEVICES)
         check_number("mistakes", self.mistakes, at_least=0)
         check_number("batch_size", self.batch_size, at_least=0)
-        if self.checkpoint not in (BEST, LATEST) and not (self.checkpoint.isascii() and self.checkpoint.isdigit()):
-            raise OptionError(f"--checkpoint {self.checkpoint!r} is no checkpoint: give {BEST}, {LATEST} or a step")
+        check_checkpoint(self.checkpoint)
         self._check_data()
         if not self.output:
             object.__setattr__(self, "output", files.join(self.run, self.name))

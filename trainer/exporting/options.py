@@ -8,7 +8,7 @@ from beam_pipelines.errors import OptionError
 from beam_pipelines.images import ImageLimits
 from beam_pipelines.option_parser import OptionParser
 from trainer.options import check_number
-from trainer.saved_run import BEST, LATEST
+from trainer.saved_run import BEST, LATEST, check_checkpoint
 
 MAX_IMAGE_PIXELS = ImageLimits().max_pixels
 
@@ -41,8 +41,7 @@ class ExportOptions:
         if not self.output:
             raise OptionError("--output is empty: name a version, such as MODEL/1")
         check_number("max_image_pixels", self.max_image_pixels, at_least=1)
-        if self.checkpoint not in (BEST, LATEST) and not (self.checkpoint.isascii() and self.checkpoint.isdigit()):
-            raise OptionError(f"--checkpoint {self.checkpoint!r} is no checkpoint: give {BEST}, {LATEST} or a step")
+        check_checkpoint(self.checkpoint)
 
 
 def parse_arguments(arguments: Sequence[str]) -> ExportOptions:
