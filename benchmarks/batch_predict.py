@@ -31,7 +31,7 @@ from beam_pipelines.errors import OptionError, RunError
 from beam_pipelines.prediction.publish import SUMMARY_FILE
 from benchmarks import pictures, processes
 from benchmarks.command import end_when_told, exit_code, machine, make_parser, positive
-from benchmarks.figures import Figures, aligned, figures, medians, verdict
+from benchmarks.figures import Round, aligned, figures, medians, verdict
 from benchmarks.pictures import SMALL
 from benchmarks.predict_loops import LOOPS
 from benchmarks.processes import Usage
@@ -42,19 +42,6 @@ CONTESTANTS = (OURS, *LOOPS)
 
 _GOALS: Mapping[str, float | None] = {"memory": 0.9, "files": None}
 _FEWER = 4
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Round:
-    """A contestant in one round.
-
-    Attributes:
-        running: without the start-up.
-        whole: seconds of its whole command on many pictures.
-    """
-
-    running: Figures
-    whole: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,7 @@ from benchmarks import contestants, nginx, pictures, processes
 from benchmarks.command import end_when_told, exit_code, machine, make_parser, positive
 from benchmarks.contestants import Job
 from benchmarks.embed_loops import LOOPS
-from benchmarks.figures import Figures, aligned, figures, medians, verdict
+from benchmarks.figures import Round, aligned, figures, medians, verdict
 from benchmarks.pictures import SMALL
 from benchmarks.processes import Usage
 from trainer.models import check_backbone
@@ -65,19 +65,6 @@ class Measurement:
 
     embedding: Usage
     whole: Usage
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Round:
-    """A contestant in one round.
-
-    Attributes:
-        running: without the start-up.
-        whole: seconds of its whole command on many pictures.
-    """
-
-    running: Figures
-    whole: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,19 @@ class Figures:
     largest_process: float
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Round:
+    """A contestant in one round.
+
+    Attributes:
+        running: without the start-up.
+        whole: seconds of its whole command on many pictures.
+    """
+
+    running: Figures
+    whole: float
+
+
 def figures(few: Usage, many: Usage, *, counts: tuple[int, int]) -> Figures:
     """Returns the line through two runs on `counts` pictures: its slope is the running, its intercept the start-up.
 

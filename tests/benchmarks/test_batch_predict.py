@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from benchmarks import batch_predict, predict_loops
-from benchmarks.batch_predict import CONTESTANTS, OURS, Round
-from benchmarks.figures import Figures
+from benchmarks.batch_predict import CONTESTANTS, OURS
+from benchmarks.figures import Figures, Round
 from serving.model import Predictions
 
 PICTURES = 11

@@ -9,8 +9,8 @@ import pytest
 
 from beam_pipelines.dataset import Shard
 from benchmarks import embed, embed_loops
-from benchmarks.embed import CONTESTANTS, OURS, Round
-from benchmarks.figures import Figures
+from benchmarks.embed import CONTESTANTS, OURS
+from benchmarks.figures import Figures, Round
 from tests.beam_pipelines.builders import artwork
 from tests.beam_pipelines.data_sets import write_data_set
 
