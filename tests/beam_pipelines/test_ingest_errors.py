@@ -25,7 +25,8 @@ def folder_of_pictures(folder: Path, *, count: int = 12, side: int = 64) -> Path
     [
         (
             ["--source", "nowhere"],
-            "unknown source 'nowhere': choose one of bigquery, directory, idx, manifest, object_list, open_access_csv",
+            "unknown source 'nowhere': choose one of bigquery, directory, idx, jsonl, manifest, object_list, "
+            "open_access_csv, tfrecord",
         ),
         (["--attribute", "culture"], "unknown attribute 'culture'"),
         (["--input", "missing-folder"], "cannot read missing-folder: there is no such directory"),
