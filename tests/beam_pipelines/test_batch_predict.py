@@ -30,6 +30,7 @@ from tests.beam_pipelines.ingest_command import (
 from tests.beam_pipelines.json_pictures import image_record, json_line, write_lines, write_records
 from tests.beam_pipelines.test_ingest_killed import kill_when
 from tests.bigquery_emulator import BigQueryEmulator
+from tests.bigquery_emulator.the_met import IMAGES, OBJECTS, image_row, object_row
 from tests.hostile_server import CASES, WRITTEN, HostileServer
 from tests.serving.tiny_model import tiny_model
 
@@ -350,6 +351,26 @@ class TestWrongOptions:
 
 
 class TestBigQuery:
+    def test_the_mets_tables_need_no_attribute(
+        self, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with HostileServer() as museum, BigQueryEmulator("museum-project") as emulator:
+            views = [image_row(n, 0, url=museum.url(f"/picture/{n}.jpg?width=90&height=70")) for n in (1, 2, 3)]
+            emulator.load(
+                "the_met.objects", OBJECTS, [object_row(1), object_row(2), object_row(3, is_public_domain=False)]
+            )
+            emulator.load("the_met.images", IMAGES, views)
+            for name, value in emulator.variables.items():
+                monkeypatch.setenv(name, value)
+            code, printed = run_predict(
+                "--model", model, "--source", "bigquery", "--input", "museum-project.the_met",
+                "--output", tmp_path / "out", "--images_from", "museum", "--allow_private_addresses",
+                "--project", "museum-project", *QUICK,
+            )  # fmt: skip
+        assert code == 0, printed
+        assert {row["key"] for row in predictions(tmp_path / "out")} == {"1/0", "2/0"}
+        assert information(tmp_path / "out", "summary.json")["accuracy"] is None
+
     def test_the_table_has_what_the_files_have_and_a_failed_load_is_made_good(
         self, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
