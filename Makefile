@@ -154,7 +154,7 @@ test: $(SET_UP) ## Run the tests
 	$(BIN)/python -m pytest -m "not engine" --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-fast
-test-fast: $(SET_UP) ## Run the tests that need no process of their own
+test-fast: $(SET_UP) ## Run the tests that need neither a process of their own nor a model
 	$(BIN)/python -m pytest -m "not engine and not slow" --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-engines

@@ -26,6 +26,8 @@ from trainer.input_pipeline import (
 )
 from trainer.pixels import decode_and_resize
 
+pytestmark = pytest.mark.slow
+
 LABELS = ("hat", "shoe", "shirt")
 WIDTH = 4
 # Of files without and with turns of their own, more than one buffer, none a multiple of the batch.

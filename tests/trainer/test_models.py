@@ -29,6 +29,8 @@ from trainer.models import (
     weights_sha256,
 )
 
+pytestmark = pytest.mark.slow
+
 Floats = npt.NDArray[np.float32]
 
 IMAGENET_MEANS = (0.485, 0.456, 0.406)
@@ -151,7 +153,6 @@ class TestSeed:
         seeds = [keras.initializers.GlorotUniform().seed for _ in range(2)]
         assert seeds[0] != seeds[1]
 
-    @pytest.mark.slow
     def test_the_same_weights_in_every_process(self, backbone: keras.Model) -> None:
         script = (
             "from trainer.models import build_backbone, weights_sha256; "
@@ -363,7 +364,6 @@ class TestImageNet:
             assert not list((cache / "models").iterdir())
 
 
-@pytest.mark.slow
 def test_efficientnets_are_scaled_as_with_their_published_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,8 @@ from PIL import Image
 from tests.hostile_server import jpeg
 from tests.serving.tiny_model import tiny_model
 
+pytestmark = pytest.mark.slow
+
 LABELS = ("black", "grey", "white")
 HOSTILE = [b"", b"no picture", b"\xff\xd8\xff\xe0", b"GIF89a" + b"\xff" * 50, b"RIFF\0\0\0\0WEBPVP8X" + b"\xff" * 40]
 
@@ -154,7 +156,6 @@ def test_every_decoding_operation_is_on_the_processor(model: Any) -> None:
     assert all("CPU" in node.device for node in reading)
 
 
-@pytest.mark.slow
 def test_a_process_without_keras_asks_it(version: Path) -> None:
     script = (
         "import sys; sys.modules['keras'] = None\n"

@@ -22,6 +22,8 @@ from tests.beam_pipelines.test_dataflow_graph import IMAGE, JOB, NAMES_AND_NUMBE
 from tests.dataflow_jobs import grouped, recorded_jobs, stage_names
 from tests.serving.tiny_model import tiny_model
 
+pytestmark = pytest.mark.slow
+
 COUNTS = {PredictionShard(0, 3, "jsonl"): 7, PredictionShard(1, 3, "jsonl"): 0, PredictionShard(2, 3, "jsonl"): 4}
 LABELS = ("dark", "bright")
 ROWS = sum(COUNTS.values())
@@ -104,7 +106,6 @@ def test_beam_counts_rows_and_we_count_what_became_of_them(pictures: Path, model
     assert counters["predict", "rejected/corrupt_image"] == 1
 
 
-@pytest.mark.slow
 def test_more_workers_leave_the_same_bytes(pictures: Path, model: str, tmp_path: Path) -> None:
     one, two = planned(tmp_path / "one", pictures), planned(tmp_path / "two", pictures)
     predict(one, model)

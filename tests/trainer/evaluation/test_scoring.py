@@ -26,6 +26,8 @@ from trainer.run_directory import RunDirectory, begin_run
 from trainer.saved_run import read_saved_run
 from trainer.schedule import make_schedule
 
+pytestmark = pytest.mark.slow
+
 LABELS = tuple("abcdefg")
 WIDTH = 5
 EXAMPLES = 23
