@@ -115,7 +115,8 @@ def ranked(sizes: Sequence[int]) -> RankChart:
     if not present:
         raise ValueError("nothing has a size")
     levels = (0.5, *_STEPS)
-    shown = levels[bisect.bisect_left(levels, present[-1]) - 1 : bisect.bisect_left(levels, present[0]) + 1]
+    lowest = bisect.bisect_left(levels, 0.99 * present[-1]) - 1  # a size just above a level would have no height
+    shown = levels[lowest : bisect.bisect_left(levels, present[0]) + 1]
     places = {size: _logarithmic(size, low=shown[0], high=shown[-1]) for size in {*present, *shown}}
     last_ranks = {size: rank for rank, size in enumerate(present, 1)}
     steps = "".join(f"V{places[size]:g}H{_share(rank, len(falling)):g}" for size, rank in last_ranks.items())

@@ -2,7 +2,7 @@ import itertools
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from beam_pipelines.charts import binned, columns, edge_ticks, half_octaves, ranked, round_steps, stacked
@@ -77,6 +77,7 @@ def test_nothing_to_rank_is_an_error() -> None:
 
 
 @given(counts)
+@example([1_000_001])
 def test_a_rank_chart_stays_inside_and_never_rises(sizes: list[int]) -> None:
     chart = ranked(sizes)
     heights = [float(height) for height in re.findall(r"V([\d.]+)H", chart.outline)]
