@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from beam_pipelines import files
 from beam_pipelines.commands import native_messages_held_back
 from beam_pipelines.errors import OptionError
+from beam_pipelines.outcomes import sha256_of
 
 MODEL_FILE = "saved_model.pb"
 LABELS_ASSET = "assets/labels.txt"
@@ -38,7 +39,6 @@ _OUTPUTS = {
     EMBED_SIGNATURE: {"key": "string", "embedding": "float32"},
 }
 _FINGERPRINTED = (MODEL_FILE, "variables/", "assets/")
-_CHUNK_BYTES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,15 +200,8 @@ def model_fingerprint(path: str) -> str:
     for name in files.list_files(path):
         if name.startswith(_FINGERPRINTED):
             with files.open_to_read(files.join(path, name)) as file:
-                digest.update(f"{name}\0{_file_hash(file)}\n".encode())
+                digest.update(f"{name}\0{sha256_of(file)}\n".encode())
     return digest.hexdigest()[:16]
-
-
-def _file_hash(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK_BYTES):
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _is_version(name: str) -> bool:
